@@ -1,0 +1,3 @@
+"""``flask ecotone``."""
+
+from .group import ecotone_cli as ecotone_cli

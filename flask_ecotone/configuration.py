@@ -1,0 +1,159 @@
+"""``ECOTONE_*`` configuration, and configuration variables for handlers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import typing as t
+from collections.abc import Mapping
+from dataclasses import asdict
+from dataclasses import dataclass
+
+from flask import Flask
+
+from .errors import ConfigurationError
+from .services import Services
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"", "0", "false", "no", "off", "none"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The configuration of one application, read at the first use."""
+
+    service_name: str | None = None
+    namespaces: tuple[str, ...] = ()
+    load_app_namespaces: bool = True
+    environment: str = "production"
+    handler_commit: str = "flush"
+    instant_retries: int = 0
+    test: bool = False
+    fail_fast: bool = False
+
+    @property
+    def hash(self) -> str:
+        """A fingerprint of the configuration."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_config(app: Flask) -> Config:
+    """Read ``ECOTONE_*`` from ``app.config``, and what is unset from the environment.
+
+    :raises ConfigurationError: A value isn't one of those it may have.
+    """
+    commit = _text(app, "ECOTONE_HANDLER_COMMIT") or "flush"
+    if commit not in ("flush", "raise"):
+        raise ConfigurationError(
+            f"ECOTONE_HANDLER_COMMIT is {commit!r}. It says what db.session.commit()"
+            " does inside a command: 'flush' or 'raise'."
+        )
+    return Config(
+        service_name=_text(app, "ECOTONE_SERVICE_NAME"),
+        namespaces=_list(app, "ECOTONE_NAMESPACES"),
+        load_app_namespaces=_flag(app, "ECOTONE_LOAD_APP_NAMESPACES", True),
+        environment=_environment(app),
+        handler_commit=commit,
+        instant_retries=_number(app, "ECOTONE_INSTANT_RETRIES", 0),
+        test=_flag(app, "ECOTONE_TEST", False),
+        fail_fast=_flag(app, "ECOTONE_FAIL_FAST", False),
+    )
+
+
+class AppVariables:
+    """Configuration variables: ``app.config`` first, then the environment.
+
+    ``"MAIL.HOST"`` reads inside a dict, and ``"package.module.Class::attribute"`` reads
+    an attribute of a service.
+    """
+
+    def __init__(self, app: Flask, services: Services) -> None:
+        self._app = app
+        self._services = services
+
+    def has(self, name: str) -> bool:
+        """Whether the variable is set."""
+        return self._find(name) is not _ABSENT
+
+    def get(self, name: str) -> t.Any:
+        """Return the variable, ``None`` if it isn't set."""
+        found = self._find(name)
+        return None if found is _ABSENT else found
+
+    def _find(self, name: str) -> t.Any:
+        config = self._app.config
+        if name in config:
+            return config[name]
+        if name in os.environ:
+            return os.environ[name]
+        if "::" in name:
+            return self._of_service(*name.split("::", 1))
+        found: t.Any = config
+        for part in name.split("."):
+            if not isinstance(found, Mapping) or part not in found:
+                return _ABSENT
+            found = found[part]
+        return found
+
+    def _of_service(self, class_name: str, attribute: str) -> t.Any:
+        for registered in self._services.types():
+            if class_name == f"{registered.__module__}.{registered.__qualname__}":
+                service = self._services.get(registered)
+                return getattr(service, attribute, _ABSENT)
+        return _ABSENT
+
+
+_ABSENT = object()
+
+
+def _environment(app: Flask) -> str:
+    given = _text(app, "ECOTONE_ENVIRONMENT") or os.environ.get("APP_ENV")
+    if given:
+        return given
+    return "test" if app.testing else "dev" if app.debug else "production"
+
+
+def _raw(app: Flask, name: str) -> t.Any:
+    value = app.config.get(name)
+    return os.environ.get(name) if value is None else value
+
+
+def _text(app: Flask, name: str) -> str | None:
+    value = _raw(app, name)
+    return None if value in (None, "") else str(value)
+
+
+def _flag(app: Flask, name: str, default: bool) -> bool:
+    value = _raw(app, name)
+    if value is None:
+        return default
+    text = str(value).strip().lower()
+    if text not in _TRUE | _FALSE:
+        raise ConfigurationError(
+            f"{name} is {value!r}. It is switched with 'true' or 'false'."
+        )
+    return text in _TRUE
+
+
+def _number(app: Flask, name: str, default: int) -> int:
+    value = _raw(app, name)
+    if value is None:
+        return default
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0:
+        raise ConfigurationError(f"{name} is {value!r}. It is a number, 0 or more.")
+    return number
+
+
+def _list(app: Flask, name: str) -> tuple[str, ...]:
+    value = _raw(app, name)
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    return tuple(filter(None, value))

@@ -1,0 +1,28 @@
+"""What belongs to a running message: kept in context variables, never on objects that
+threads share.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from contextvars import ContextVar
+
+from .message import Message
+
+
+class MessageContext:
+    """The message being handled, for one messaging system.
+
+    Each system has its own variable, so that an application that calls another one
+    in the same thread doesn't hand its headers to it. Whoever sets the variable resets
+    it by token in a ``finally`` block.
+    """
+
+    __slots__ = ("get", "reset", "set")
+
+    def __init__(self) -> None:
+        variable: ContextVar[Message | None] = ContextVar("message", default=None)
+        # The bound methods are kept, as they are called for every message.
+        self.get: t.Final = variable.get
+        self.set: t.Final = variable.set
+        self.reset: t.Final = variable.reset

@@ -1,0 +1,252 @@
+"""What a mark says: frozen values without behaviour, stored on the marked object.
+
+A decorator of :mod:`flask_ecotone.decorators` makes one of these and stores it with
+:func:`mark`. ``discovery`` reads them back with :func:`marks_of`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import typing as t
+
+from .errors import ConfigurationError
+
+#: The attribute that holds the marks of a function or class.
+MARKS = "__ecotone__"
+
+_frozen = dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+
+
+class Kind(enum.Enum):
+    """What a handler handles."""
+
+    COMMAND = "command"
+    QUERY = "query"
+    EVENT = "event"
+    INTERNAL = "internal"
+
+
+class Advice(enum.Enum):
+    """When an interceptor runs."""
+
+    PRESEND = "presend"
+    BEFORE = "before"
+    AROUND = "around"
+    AFTER = "after"
+
+
+@_frozen
+class Mark:
+    """The root of everything a decorator can say."""
+
+
+@_frozen
+class HandlerMark(Mark):
+    """A function handles messages."""
+
+    kind: Kind
+    #: The routing key of a command or query, the name or glob of an event, the input
+    #: channel of an internal handler. ``None``: routed by the payload's class.
+    name: str | None = None
+    endpoint_id: str | None = None
+    output_channel: str | None = None
+    required_interceptors: tuple[t.Any, ...] = ()
+    identifier_mapping: tuple[tuple[str, t.Any], ...] = ()
+    identifier_metadata_mapping: tuple[tuple[str, str], ...] = ()
+    drop_message_on_not_found: bool = False
+    changing_headers: bool = False
+
+
+@_frozen
+class InterceptorMark(Mark):
+    """A function intercepts handlers or gateways."""
+
+    advice: Advice
+    pointcut: t.Any = None
+    precedence: int = 1
+    change_headers: bool = False
+
+
+@_frozen
+class AggregateMark(Mark):
+    """A class is an aggregate."""
+
+    identifiers: tuple[str, ...] = ()
+
+
+@_frozen
+class IdentifierMethodMark(Mark):
+    """A method or property returns one identifier of an aggregate."""
+
+    identifier: str
+
+
+@_frozen
+class AggregateEventsMark(Mark):
+    """A method returns, and forgets, the recorded events of an aggregate."""
+
+
+@_frozen
+class AggregateTypeMark(Mark):
+    """The name of an aggregate in the headers of its events."""
+
+    name: str
+
+
+@_frozen
+class NamedEventMark(Mark):
+    """An event class has a name besides its class."""
+
+    name: str
+
+
+@_frozen
+class RevisionMark(Mark):
+    """The revision of an event class."""
+
+    revision: int
+
+
+@_frozen
+class RepositoryMark(Mark):
+    """A class loads and saves aggregates."""
+
+
+@_frozen
+class GatewayMethodMark(Mark):
+    """A method of a Protocol sends a message to a channel."""
+
+    channel: str
+    reply_media_type: str | None = None
+    required_interceptors: tuple[t.Any, ...] = ()
+
+
+@_frozen
+class RepositoryMethodMark(Mark):
+    """A method of a Protocol loads or saves an aggregate."""
+
+
+@_frozen
+class ConverterMark(Mark):
+    """A function converts a value of one type to another."""
+
+
+@_frozen
+class MediaTypeConverterMark(Mark):
+    """A class converts between media types."""
+
+
+@_frozen
+class ServiceContextMark(Mark):
+    """A function returns configuration objects for the compilation."""
+
+
+@_frozen
+class PriorityMark(Mark):
+    """The order among the handlers of one event: higher runs first."""
+
+    priority: int
+
+
+@_frozen
+class HeaderMark(Mark):
+    """A header is added, before the handler's own interceptors run."""
+
+    name: str
+    value: t.Any = None
+    expression: t.Any = None
+    #: Keep the header that the message already carries.
+    keep_existing: bool = False
+
+
+@_frozen
+class RemoveHeaderMark(Mark):
+    """A header is removed, before the handler's own interceptors run."""
+
+    name: str
+
+
+@_frozen
+class InstantRetryMark(Mark):
+    """A failed command is sent again, at once."""
+
+    times: int
+    exceptions: tuple[type[BaseException], ...] = (Exception,)
+
+
+@_frozen
+class WithoutTransactionMark(Mark):
+    """A handler or gateway runs without a unit of work of its own."""
+
+
+@_frozen
+class PropagateHeadersMark(Mark):
+    """Whether messages sent while handling inherit headers."""
+
+    propagate: bool
+
+
+@_frozen
+class EnvironmentMark(Mark):
+    """A function or class is there in some environments only."""
+
+    names: tuple[str, ...]
+
+
+M = t.TypeVar("M", bound=Mark)
+
+
+def plain_function(marked: t.Any) -> t.Any:
+    """Return the function inside a class method, static method or property."""
+    if isinstance(marked, (classmethod, staticmethod)):
+        return marked.__func__
+    if isinstance(marked, property):
+        return marked.fget
+    return marked
+
+
+def mark(marked: t.Any, said: Mark) -> None:
+    """Store one more mark on a function, method or class."""
+    target = plain_function(marked)
+    if not callable(target):
+        raise ConfigurationError(
+            f"A marker was used on {target!r}. Markers decorate functions, methods"
+            " and classes."
+        )
+    # The newest is put first, as decorators run from the bottom up.
+    setattr(target, MARKS, (said, *_stored(target)))
+
+
+def marks_of(marked: t.Any, kind: type[M]) -> list[M]:
+    """Return the marks of a kind on a function, method or class itself."""
+    return [said for said in _stored(plain_function(marked)) if isinstance(said, kind)]
+
+
+def mark_of(marked: t.Any, kind: type[M]) -> M | None:
+    """Return the one mark of a kind on a function, method or class, if any."""
+    found = marks_of(marked, kind)
+    return found[0] if found else None
+
+
+def inherited_mark_of(cls: type, kind: type[M]) -> M | None:
+    """Return the mark of a kind on a class or the nearest of its bases."""
+    for base in cls.__mro__:
+        if found := marks_of(base, kind):
+            return found[0]
+    return None
+
+
+def has_marks(marked: t.Any) -> bool:
+    """Whether anything at all is marked on a function, method or class itself."""
+    return bool(_stored(plain_function(marked)))
+
+
+def _stored(target: t.Any) -> tuple[Mark, ...]:
+    stored = getattr(target, "__dict__", {}).get(MARKS, ())
+    if not isinstance(stored, tuple) or not all(isinstance(m, Mark) for m in stored):
+        raise ConfigurationError(
+            f"{target!r} has an attribute {MARKS!r} of its own, {stored!r:.60}. The name"
+            " is where Flask-Ecotone keeps what its markers say: rename yours."
+        )
+    return stored

@@ -1,0 +1,84 @@
+"""From gateway types to the objects behind them, registered as services by type."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ..decorators.pointcuts import EndpointMark
+from ..definitions import InstantRetryMark
+from ..definitions import Kind
+from ..definitions import Mark
+from ..definitions import marks_of
+from ..definitions import PropagateHeadersMark
+from ..definitions import WithoutTransactionMark
+from ..discovery import Catalogue
+from ..errors import ConfigurationError
+from ..handling.pointcuts import JoinPoint
+from ..reflection import location
+from ..system import MessagingSystem
+from ..system.pipelines import BusPlan
+from .buses import CommandBus
+from .buses import EventBus
+from .buses import QueryBus
+from .interfaces import implement
+
+M = t.TypeVar("M", bound=Mark)
+
+_PRIVATE = (
+    "_send",
+    "_send_named",
+    "_publish",
+    "_publish_named",
+    "_encoded",
+    "__init__",
+)
+
+
+def build_gateways(system: MessagingSystem, catalogue: Catalogue) -> None:
+    """Make every bus and business interface and provide it as a service.
+
+    :raises ConfigurationError: One of them can't work as it is written.
+    """
+    for bus_type in dict.fromkeys((CommandBus, QueryBus, EventBus, *catalogue.buses)):
+        system.services.provide_value(bus_type, _bus(system, bus_type))
+    for gateway in catalogue.gateways:
+        system.services.provide_value(gateway.cls, implement(gateway, system))
+
+
+def _bus(system: MessagingSystem, bus_type: t.Any) -> t.Any:
+    kind: Kind = bus_type.__ecotone_bus__
+    base = {Kind.COMMAND: CommandBus, Kind.QUERY: QueryBus, Kind.EVENT: EventBus}[kind]
+    if bus_type is not base:
+        _check_names(bus_type, base)
+    method = bus_type.publish if kind is Kind.EVENT else bus_type.send
+    markers = tuple(said.marker for said in _marks(bus_type, EndpointMark))
+    plan = BusPlan(
+        kind,
+        system.interception(JoinPoint(method, bus_type, None, markers)),
+        next(iter(_marks(bus_type, InstantRetryMark)), None),
+        not _marks(bus_type, WithoutTransactionMark),
+        all(said.propagate for said in _marks(bus_type, PropagateHeadersMark)[:1]),
+    )
+    if kind is not Kind.EVENT:
+        return bus_type(system.unique_pipeline(plan))
+    pipeline = system.event_pipeline(plan)
+    if bus_type is EventBus:
+        system.publish_recorded_through(pipeline)
+    return bus_type(pipeline)
+
+
+def _check_names(bus_type: type, base: type) -> None:
+    for cls in bus_type.__mro__:
+        if cls is base:
+            return
+        for name in _PRIVATE:
+            if name in vars(cls):
+                raise ConfigurationError(
+                    f"The bus {cls.__qualname__} ({location(cls)}) defines {name!r},"
+                    f" which {base.__name__} uses itself. Rename it; a bus is made by"
+                    " Ecotone and takes no arguments of its own."
+                )
+
+
+def _marks(cls: type, kind: type[M]) -> list[M]:
+    return [said for base in cls.__mro__ for said in marks_of(base, kind)]

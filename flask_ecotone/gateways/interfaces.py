@@ -1,0 +1,269 @@
+"""Protocols whose methods send messages, or load and save aggregates."""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import typing as t
+from collections.abc import Callable
+
+from ..conversion import compile_expression
+from ..decorators.parameters import Header
+from ..decorators.parameters import Headers
+from ..decorators.parameters import Identifier
+from ..decorators.parameters import Payload
+from ..decorators.pointcuts import EndpointMark
+from ..definitions import GatewayMethodMark
+from ..definitions import Mark
+from ..discovery import Gateway
+from ..discovery import Marked
+from ..errors import HandlerSignatureError
+from ..errors import MessageDeliveryError
+from ..handling.pointcuts import JoinPoint
+from ..message import AGGREGATE_ID
+from ..message import checked_metadata
+from ..reflection import accepts_none
+from ..reflection import members
+from ..reflection import MISSING
+from ..reflection import Parameter
+from ..reflection import reflect
+from ..reflection import runtime_class
+from ..reflection import Signature
+from ..reflection import type_name
+from ..system import MessagingSystem
+
+#: Adds what one argument says to the payload and the headers of a message.
+Part = Callable[["_Draft", t.Any], None]
+Method = Callable[..., t.Any]
+
+
+class _Draft:
+    """A message while it is made from the arguments of a call."""
+
+    __slots__ = ("headers", "payload")
+
+    def __init__(self) -> None:
+        self.payload: t.Any = None
+        self.headers: dict[str, t.Any] = {}
+
+
+def implement(gateway: Gateway, system: MessagingSystem) -> t.Any:
+    """Return an object that implements a Protocol.
+
+    :raises HandlerSignatureError: A method has a signature that can't become a message.
+    :raises UnknownChannelError: Nothing listens on the channel of a method.
+    """
+    methods: dict[str, t.Any] = {}
+    for marked in gateway.methods:
+        signature = reflect(marked.function, gateway.cls)
+        if isinstance(marked.said, GatewayMethodMark):
+            send = _business_method(marked, signature, system)
+        else:
+            send = _repository_method(marked, signature, system)
+        methods[marked.name] = _callable(send, marked.plain)
+    _check_complete(gateway, methods)
+    name = gateway.cls.__name__
+    bases = (gateway.cls,)
+    made = type(name, bases, {**methods, "__module__": gateway.cls.__module__})
+    return object.__new__(made)
+
+
+def _check_complete(gateway: Gateway, methods: dict[str, t.Any]) -> None:
+    abstract: set[str] = set(getattr(gateway.cls, "__abstractmethods__", ()))
+    if getattr(gateway.cls, "_is_protocol", False):
+        abstract |= {
+            name
+            for name, member in vars(gateway.cls).items()
+            if inspect.isfunction(member) and not name.startswith("_")
+        }
+    missing = sorted(abstract - set(methods))
+    if missing:
+        raise HandlerSignatureError(
+            f"{gateway.cls.__module__}.{gateway.cls.__qualname__} has methods that"
+            f" nothing implements: {', '.join(missing)}. Mark them with"
+            " @business_method or @repository_method."
+        )
+
+
+def _callable(send: Callable[[tuple[t.Any, ...]], t.Any], plain: t.Any) -> Method:
+    signature = inspect.signature(plain)
+    count = len(signature.parameters) - 1
+
+    def method(self: t.Any, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        if kwargs or len(args) != count:
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            args = tuple(bound.arguments.values())[1:]
+        return send(args)
+
+    method.__name__, method.__qualname__ = plain.__name__, plain.__qualname__
+    method.__doc__ = plain.__doc__
+    return method
+
+
+def _business_method(
+    marked: Marked[Mark], signature: Signature, system: MessagingSystem
+) -> Callable[[tuple[t.Any, ...]], t.Any]:
+    said = t.cast(GatewayMethodMark, marked.said)
+    endpoint = system.channel(said.channel, marked.where)
+    parts = _parts(signature)
+    markers = tuple(m.marker for m in marked.marks(EndpointMark))
+    interception = system.interception(
+        JoinPoint(marked.function, marked.owner, None, markers),
+        said.required_interceptors,
+    )
+    through = None if interception.is_empty else interception
+    returned = _returned(signature, said.reply_media_type, system)
+
+    def send(arguments: tuple[t.Any, ...]) -> t.Any:
+        draft = _Draft()
+        for part, argument in zip(parts, arguments, strict=True):
+            part(draft, argument)
+        headers = checked_metadata(draft.headers)
+        return returned(system.send_to(endpoint, draft.payload, headers, through))
+
+    return send
+
+
+def _returned(
+    signature: Signature, media_type: str | None, system: MessagingSystem
+) -> Callable[[t.Any], t.Any]:
+    wanted = signature.returns
+    if wanted is MISSING:
+        raise HandlerSignatureError(
+            f"{signature.where} doesn't say what it returns. Annotate the type of the"
+            " reply, or '-> None' for none."
+        )
+    if wanted in (None, type(None)):
+        return lambda reply: None
+    if media_type is not None:
+        return lambda reply: system.conversion.encode(reply, media_type)
+    decode = system.conversion.decoder(wanted)
+
+    def returned(reply: t.Any) -> t.Any:
+        if reply is None:
+            if accepts_none(wanted):
+                return None
+            raise MessageDeliveryError(
+                f"{signature.where} promises {type_name(wanted)}, and the reply was"
+                f" None. Annotate '-> {type_name(wanted)} | None' if it may be."
+            )
+        return decode(reply, None)
+
+    return returned
+
+
+def _parts(signature: Signature) -> list[Part]:
+    parts: list[Part] = []
+    has_payload = any(p.marker(Payload) is not None for p in signature.parameters)
+    for parameter in signature.parameters:
+        part = _marked_part(parameter, signature)
+        if part is None and not has_payload:
+            has_payload, part = True, _payload_part
+        elif part is None and _is_metadata(parameter):
+            part = _headers_part
+        if part is None:
+            raise HandlerSignatureError(
+                f"{signature.where}: nothing says what the parameter"
+                f" {parameter.name!r} is in the message. The first is the payload;"
+                f' mark the others, for example Annotated[…, Header("'
+                f'{parameter.name}")].'
+            )
+        parts.append(part)
+    return parts
+
+
+def _marked_part(parameter: Parameter, signature: Signature) -> Part | None:
+    header = parameter.marker(Header)
+    if header is not None:
+        if header.expression is not None:
+            raise HandlerSignatureError(
+                f"{signature.where}: the header {header.name!r} of a gateway can't have"
+                " an expression. Compute the value before the call."
+            )
+        return _header_part(header.name)
+    if parameter.marker(Headers) is not None:
+        return _headers_part
+    identifier = parameter.marker(Identifier)
+    if identifier is not None:
+        several = [p for p in signature.parameters if p.marker(Identifier) is not None]
+        if len(several) == 1 and identifier.name is None:
+            return _header_part(AGGREGATE_ID)
+        return _identifier_part(identifier.name or parameter.name)
+    payload = parameter.marker(Payload)
+    if payload is None:
+        return None
+    if payload.expression is None:
+        return _payload_part
+    where = f"{signature.where}, parameter {parameter.name!r}"
+    compiled = compile_expression(payload.expression, where, ("value", "payload"))
+
+    def evaluated(draft: _Draft, argument: t.Any) -> None:
+        names = {"value": argument, "payload": argument, "parameter": lambda n: None}
+        draft.payload = compiled(names)
+
+    return evaluated
+
+
+def _payload_part(draft: _Draft, argument: t.Any) -> None:
+    draft.payload = argument
+
+
+def _headers_part(draft: _Draft, argument: t.Any) -> None:
+    # A header parameter of its own wins, whatever the order.
+    draft.headers = {**checked_metadata(argument or {}), **draft.headers}
+
+
+def _header_part(name: str) -> Part:
+    def part(draft: _Draft, argument: t.Any) -> None:
+        draft.headers[name] = argument
+
+    return part
+
+
+def _identifier_part(name: str) -> Part:
+    def part(draft: _Draft, argument: t.Any) -> None:
+        draft.headers.setdefault(AGGREGATE_ID, {})[name] = argument
+
+    return part
+
+
+def _is_metadata(parameter: Parameter) -> bool:
+    return runtime_class(parameter.type) in (dict, collections.abc.Mapping)
+
+
+def _repository_method(
+    marked: Marked[Mark], signature: Signature, system: MessagingSystem
+) -> Callable[[tuple[t.Any, ...]], t.Any]:
+    where = marked.where
+    if not signature.parameters:
+        raise HandlerSignatureError(
+            f"{where} takes nothing. Give it the identifier to load by, or the aggregate"
+            " to save."
+        )
+    returns = signature.returns
+    if returns in (None, type(None)):
+        saved = signature.parameters[0].type
+        if not isinstance(saved, type):
+            raise HandlerSignatureError(
+                f"{where} saves {type_name(saved)}. Annotate its first parameter with"
+                " the class of the aggregate."
+            )
+        system.aggregate(saved, where)
+        return lambda arguments: system.save(arguments[0])
+    wanted = members(returns)
+    if len(wanted) != 1 or not isinstance(wanted[0], type):
+        raise HandlerSignatureError(
+            f"{where} returns {type_name(returns)}. Annotate the class of the aggregate"
+            " it loads, with '| None' if it may be absent, or '-> None' to save."
+        )
+    aggregate = system.aggregate(wanted[0], where)
+    names = aggregate.identifiers
+    load = system.fetch if accepts_none(returns) else system.load
+
+    def find(arguments: tuple[t.Any, ...]) -> t.Any:
+        if len(arguments) == 1:
+            return load(aggregate.cls, arguments[0])
+        return load(aggregate.cls, dict(zip(names, arguments, strict=True)))
+
+    return find

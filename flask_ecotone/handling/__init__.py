@@ -1,0 +1,1 @@
+"""One endpoint from the inside: interceptors, arguments, the call itself."""

@@ -1,0 +1,116 @@
+"""Whether an interceptor points at an endpoint or gateway."""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import typing as t
+from dataclasses import dataclass
+
+from ..decorators import handlers as marked
+from ..decorators.modelling import aggregate
+from ..decorators.pointcuts import EndpointMarker
+from ..decorators.pointcuts import Pointcut
+from ..definitions import AggregateMark
+from ..definitions import inherited_mark_of
+from ..definitions import InterceptorMark
+from ..definitions import Kind
+from ..definitions import plain_function
+from ..discovery import Marked
+from ..errors import ConfigurationError
+from ..reflection import is_union
+from ..reflection import members
+from ..reflection import Signature
+
+_KINDS: dict[t.Any, Kind] = {
+    marked.command_handler: Kind.COMMAND,
+    marked.query_handler: Kind.QUERY,
+    marked.event_handler: Kind.EVENT,
+    marked.internal_handler: Kind.INTERNAL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JoinPoint:
+    """Something that interceptors can point at."""
+
+    function: t.Any
+    #: The class of a handler, or the type of a gateway.
+    owner: type | None
+    kind: Kind | None
+    markers: tuple[EndpointMarker, ...]
+
+    def is_pointed_at(self, target: t.Any) -> bool:
+        """Whether it is the one thing that a part of a pointcut names."""
+        if isinstance(target, str):
+            return fnmatch.fnmatchcase(self.qualified_name, target)
+        if target in _KINDS:
+            return self.kind is _KINDS[target]
+        if target is aggregate:
+            owner = self.owner
+            return owner is not None and bool(inherited_mark_of(owner, AggregateMark))
+        if isinstance(target, type):
+            if issubclass(target, EndpointMarker):
+                return any(isinstance(m, target) for m in self.markers)
+            return self.owner is not None and issubclass(self.owner, target)
+        return _function(target) is plain_function(self.function)
+
+    @property
+    def qualified_name(self) -> str:
+        """``module.qualname``, which globs are matched against."""
+        plain = plain_function(self.function)
+        if self.owner is None:
+            return f"{plain.__module__}.{plain.__qualname__}"
+        return f"{self.owner.__module__}.{self.owner.__qualname__}.{plain.__name__}"
+
+
+def pointcut_of(interceptor: Marked[InterceptorMark], signature: Signature) -> Pointcut:
+    """Return what an interceptor points at.
+
+    :raises ConfigurationError: It points at nothing, or at something unknown.
+    """
+    pointcut = interceptor.said.pointcut
+    if pointcut is None:
+        return _by_parameters(interceptor, signature)
+    pointcut = Pointcut.of(pointcut)
+    for target in pointcut.targets():
+        is_known = (
+            isinstance(target, (str, type))
+            or target in _KINDS
+            or target is aggregate
+            or inspect.isfunction(_function(target))
+        )
+        if not is_known or target == "":
+            raise ConfigurationError(
+                f"The interceptor {interceptor.where} points at {target!r}. A pointcut"
+                " is a bus, a handler, a class, an EndpointMarker class, a glob such"
+                " as 'shop.ordering.*', or such joined by &, | and ~."
+            )
+    return pointcut
+
+
+def _by_parameters(
+    interceptor: Marked[InterceptorMark], signature: Signature
+) -> Pointcut:
+    required: list[Pointcut] = []
+    optional: list[Pointcut] = []
+    for parameter in signature.parameters:
+        wanted = members(parameter.type)
+        if all(isinstance(w, type) and issubclass(w, EndpointMarker) for w in wanted):
+            into = optional if is_union(parameter.type) else required
+            into.extend(Pointcut(w) for w in wanted)
+    if not required and not optional:
+        raise ConfigurationError(
+            f"The interceptor {interceptor.where} points at nothing and would never"
+            " run. Give it a pointcut, for example"
+            f" @{interceptor.said.advice.value}(pointcut=CommandBus), or a parameter"
+            " annotated with an EndpointMarker."
+        )
+    joined, *others = required or optional
+    for other in others:
+        joined = joined & other if required else joined | other
+    return joined
+
+
+def _function(target: t.Any) -> t.Any:
+    return plain_function(getattr(target, "__func__", target))

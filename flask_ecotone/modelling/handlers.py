@@ -1,0 +1,215 @@
+"""Calls on aggregates: load, call, save, and hand back what was recorded."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..definitions import HandlerMark
+from ..discovery import Marked
+from ..errors import AggregateNotFoundError
+from ..errors import ConcurrencyError
+from ..errors import HandlerSignatureError
+from ..errors import ModellingError
+from ..handling.arguments import arguments
+from ..handling.arguments import plan
+from ..handling.calls import positional
+from ..handling.evaluation import Resolution
+from ..handling.interceptors import Call
+from ..handling.interceptors import Interception
+from ..handling.interceptors import replaced
+from ..message import Message
+from ..reflection import Signature
+from ..reflection import type_name
+from .aggregate import Aggregate
+from .aggregate import Identifiers
+from .aggregate import RecordedEvent
+from .identifiers import Addressing
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What handling produced: a reply, and events to publish."""
+
+    reply: Message | None
+    events: list[RecordedEvent]
+
+
+Handle = Callable[[Message], Outcome]
+#: Returns the aggregate of a class, ``None`` if it isn't one.
+Lookup = Callable[[type], "Aggregate | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateHandler:
+    """One handler of an aggregate, ready to be made a flow."""
+
+    aggregate: Aggregate
+    marked: Marked[HandlerMark]
+    signature: Signature
+    interception: Interception
+    resolution: Resolution
+    lookup: Lookup
+
+    def factory(self) -> Handle:
+        """Return a flow that makes a new aggregate and replies its identifier."""
+        self._check_factory()
+        create = self._creation()
+
+        def handle(message: Message) -> Outcome:
+            entered = self.interception.enter(message)
+            return _STOPPED if entered is None else create(entered)
+
+        return handle
+
+    def action(self) -> Handle:
+        """Return a flow that loads an aggregate, calls it and saves it."""
+        change = self._change()
+        addressing = self._addressing()
+
+        def handle(message: Message) -> Outcome:
+            entered = self.interception.enter(message)
+            if entered is None:
+                return _STOPPED
+            identifiers = addressing.resolve(entered)
+            loaded = self._load(identifiers)
+            return _STOPPED if loaded is None else change(entered, loaded)
+
+        return handle
+
+    def query(self) -> Handle:
+        """Return a flow that loads an aggregate and asks it."""
+        call = self._call()
+        addressing = self._addressing()
+
+        def handle(message: Message) -> Outcome:
+            entered = self.interception.enter(message)
+            if entered is None:
+                return _STOPPED
+            loaded = self._load(addressing.resolve(entered))
+            result = call(entered, loaded)
+            if result is None:
+                return _STOPPED
+            return Outcome(self.interception.leave(replaced(entered, result)), [])
+
+        return handle
+
+    def create_or(self, action: AggregateHandler) -> Handle:
+        """Return a flow that calls the action if the aggregate is stored, and otherwise
+        makes it.
+        """
+        self._check_factory()
+        create, change = self._creation(), action._change()
+        addressing = self._addressing()
+        entered_by = self.interception.entering
+
+        def handle(message: Message) -> Outcome:
+            entered = self.interception.enter(message)
+            if entered is None:
+                return _STOPPED
+            loaded = self.aggregate.find(addressing.resolve(entered))
+            if loaded is None:
+                return create(entered)
+            entered = action.interception.enter(entered, without=entered_by)
+            return _STOPPED if entered is None else change(entered, loaded)
+
+        return handle
+
+    def _creation(self) -> Handle:
+        call = self._call()
+        owner = self.aggregate.cls
+
+        def create(message: Message) -> Outcome:
+            made = call(message, owner)
+            if made is None:
+                return _STOPPED
+            aggregate = self.lookup(type(made))
+            if aggregate is None:
+                raise ModellingError(
+                    f"The factory method {self.marked.where} returned"
+                    f" {type(made).__qualname__}. Return a new {owner.__qualname__}."
+                )
+            reply = self._leave(message, made)
+            identifiers, events = aggregate.save(made, _metadata(message), 0)
+            if reply is not None and reply.payload is made:
+                reply = reply.with_payload(aggregate.identifier(identifiers))
+            return Outcome(reply, events)
+
+        return create
+
+    def _change(self) -> Callable[[Message, t.Any], Outcome]:
+        call = self._call()
+        addressing = self._addressing()
+        aggregate = self.aggregate
+
+        def change(message: Message, loaded: t.Any) -> Outcome:
+            version = aggregate.version_of(loaded)
+            expected = addressing.expected_version(message)
+            if expected is not None and expected != version:
+                raise ConcurrencyError(
+                    f"{self.marked.where} expected version {expected} of"
+                    f" {aggregate.cls.__qualname__}, and it is at {version}. Load it"
+                    " again and decide anew."
+                )
+            try:
+                result = call(message, loaded)
+                reply = self._leave(message, result)
+                _, events = aggregate.save(loaded, _metadata(message), version)
+            except BaseException:
+                aggregate.forget_events(loaded)
+                raise
+            other = None if result is None else self.lookup(type(result))
+            if other is not None and result is not loaded:
+                before = other.version_of(result) if _is_stored(other, result) else 0
+                events += other.save(result, _metadata(message), before)[1]
+            return Outcome(reply, events)
+
+        return change
+
+    def _leave(self, message: Message, result: t.Any) -> Message | None:
+        # The steps after a command on an aggregate run even if it returned nothing.
+        reply = self.interception.leave(replaced(message, result))
+        return None if reply is None or reply.payload is None else reply
+
+    def _load(self, identifiers: Identifiers) -> t.Any | None:
+        loaded = self.aggregate.find(identifiers)
+        if loaded is None and not self.marked.said.drop_message_on_not_found:
+            raise AggregateNotFoundError(
+                f"{self.marked.where} is called on {self.aggregate.cls.__qualname__},"
+                f" and none was found with the identifiers {identifiers!r}."
+            )
+        return loaded
+
+    def _call(self) -> Call:
+        name = self.marked.name
+        make = arguments(self.signature, plan(self.signature, self.resolution))
+        signature = self.signature
+
+        def call(target: t.Any, made: tuple[t.Any, ...]) -> t.Any:
+            return positional(getattr(target, name), signature)(*made)
+
+        return self.interception.surround(make, call)
+
+    def _addressing(self) -> Addressing:
+        return Addressing(self.aggregate, self.marked, self.signature, self.resolution)
+
+    def _check_factory(self) -> None:
+        if self.signature.returns in (None, type(None)):
+            raise HandlerSignatureError(
+                f"The factory method {self.marked.where} is annotated"
+                f" '-> {type_name(self.signature.returns)}'. It makes the aggregate:"
+                f" annotate '-> Self' and return it."
+            )
+
+
+def _is_stored(aggregate: Aggregate, instance: t.Any) -> bool:
+    identifiers = aggregate.identify(instance)
+    return None not in identifiers.values() and aggregate.find(identifiers) is not None
+
+
+def _metadata(message: Message) -> dict[str, t.Any]:
+    return message.headers.propagated()
+
+
+_STOPPED = Outcome(None, [])

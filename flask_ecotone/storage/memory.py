@@ -1,0 +1,81 @@
+"""Aggregates kept in memory, for tests."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import threading
+import typing as t
+from collections.abc import Mapping
+
+from ..errors import ConcurrencyError
+
+
+class InMemoryRepository:
+    """Keeps copies of aggregates, so that only what is saved is stored.
+
+    It implements :class:`~flask_ecotone.storage.protocols.Repository`.
+
+    :param classes: What it handles; everything if left out.
+    """
+
+    def __init__(self, *classes: type) -> None:
+        self._classes = classes
+        self._stored: dict[tuple[type, tuple[t.Any, ...]], tuple[t.Any, int]] = {}
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def can_handle(self, aggregate_class: type) -> bool:
+        """Whether the class is one of those it was made for."""
+        return not self._classes or issubclass(aggregate_class, self._classes)
+
+    def find_by(
+        self, aggregate_class: type, identifiers: Mapping[str, t.Any]
+    ) -> t.Any | None:
+        """Return a copy of the stored aggregate, or ``None``."""
+        wanted = _key(identifiers)
+        for (cls, key), (stored, _) in list(self._stored.items()):
+            # Text from a URL finds a number.
+            if key == wanted or list(map(str, key)) == list(map(str, wanted)):
+                if issubclass(cls, aggregate_class):
+                    return self.copy(stored)
+        return None
+
+    def save(
+        self,
+        identifiers: Mapping[str, t.Any],
+        aggregate: t.Any,
+        metadata: Mapping[str, t.Any],
+        version_before_handling: int | None,
+    ) -> None:
+        """Store a copy; a missing single identifier is numbered.
+
+        :raises ConcurrencyError: Another version is stored by now.
+        """
+        with self._lock:
+            self.complete(aggregate, self._numbers)
+            values = {
+                name: getattr(aggregate, name, v) for name, v in identifiers.items()
+            }
+            key = (type(aggregate), _key(values))
+            stored = self._stored.get(key)
+            version = version_before_handling or 0
+            if version_before_handling is not None and stored is not None:
+                if stored[1] != version and version != 0:
+                    raise ConcurrencyError(
+                        f"{type(aggregate).__qualname__} {values!r} was changed by"
+                        f" somebody else: it is at version {stored[1]}, not {version}."
+                        " Load it again and decide anew."
+                    )
+            self._stored[key] = (self.copy(aggregate), version + 1)
+
+    def copy(self, aggregate: t.Any) -> t.Any:
+        """Return a copy of an aggregate."""
+        return copy.deepcopy(aggregate)
+
+    def complete(self, aggregate: t.Any, numbers: t.Iterator[int]) -> None:
+        """Give an aggregate what a database would make on insert."""
+
+
+def _key(identifiers: Mapping[str, t.Any]) -> tuple[t.Any, ...]:
+    return tuple(identifiers[name] for name in sorted(identifiers))

@@ -1,0 +1,167 @@
+"""The unit of work of commands on ``db.session``."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+import sqlalchemy.orm as sa_orm
+
+from ..errors import MessagingError
+from ..errors import UnitOfWorkError
+from .session import active
+from .session import begin_immediate
+from .session import EcotoneSession
+from .session import take_over
+from .session import unit_of_work_of
+from .session import UnitOfWork
+
+if t.TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+
+class SessionTransaction:
+    """Begins, commits and rolls back on the session of the current app context.
+
+    It implements :class:`~flask_ecotone.storage.protocols.Transaction`.
+
+    :param db: The Flask-SQLAlchemy extension.
+    :param engines: The engines of the application, as ``db.engines`` in its context.
+    :param on_commit: What ``db.session.commit()`` does inside: ``"flush"`` or
+        ``"raise"``.
+    """
+
+    def __init__(self, db: SQLAlchemy, engines: t.Any, on_commit: str) -> None:
+        take_over(db)
+        self._db = db
+        self._engines = engines
+        self._on_commit = on_commit
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a unit of work of the application is active."""
+        return self._active() is not None
+
+    def run(self, payload: t.Any, proceed: Callable[[], t.Any]) -> t.Any:
+        """Call ``proceed`` in the active unit of work, or in a new one.
+
+        A new one commits at the end, and rolls back on any exception.
+
+        :raises UnitOfWorkError: It can't be begun, or was rolled back inside.
+        """
+        if active.get() is not None:
+            unit = self._active()
+            if unit is not None:
+                unit.check_thread()
+                return proceed()
+        session = self._session()
+        unit = UnitOfWork(
+            self._db, self._engines, session, self._on_commit, active.get()
+        )
+        token = active.set(unit)
+        try:
+            if session.in_transaction():
+                self._join_begun(session)
+            result = proceed()
+            self._complete(unit)
+            return result
+        except BaseException:
+            EcotoneSession.roll_back(session)
+            raise
+        finally:
+            active.reset(token)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Use a new session; the caller's session comes back afterwards."""
+        registry = self._db.session.registry
+        before = registry()
+        registry.set(self._db.session.session_factory())
+        try:
+            yield
+        finally:
+            registry().close()
+            registry.set(before)
+
+    def refuses(self, payload_class: type) -> Callable[[t.Any], None] | None:
+        """Return a check for models, which belong to one session."""
+        if sa.inspect(payload_class, raiseerr=False) is None:
+            return None
+
+        def check(payload: t.Any) -> None:
+            owner = sa_orm.object_session(payload)
+            if owner is not None and owner is not self._db.session():
+                name = type(payload).__qualname__
+                raise MessagingError(
+                    f"The message is a {name} that belongs to another database session,"
+                    " where its handler can't use it. Send a dataclass with the id of"
+                    f" the {name} instead, and load it in the handler."
+                )
+
+        return check
+
+    def flush_guest(self) -> None:
+        """Write what a nested app context has pending, before its session goes."""
+        unit = self._active()
+        registry = self._db.session.registry
+        if unit is None or unit.failed or not registry.has():
+            return
+        session = registry()
+        if session is not unit.session:
+            try:
+                session.flush()
+            except BaseException:
+                session.rollback()
+                registry.clear()
+                raise
+
+    def _active(self) -> UnitOfWork | None:
+        return unit_of_work_of(self._db, self._engines)
+
+    def _session(self) -> sa_orm.Session:
+        if self._db.engines is not self._engines:
+            raise UnitOfWorkError(
+                "A command bus was used inside the context of another application,"
+                " whose database isn't its own. Push the context of the application"
+                " that the bus belongs to: 'with app.app_context():'."
+            )
+        session = self._db.session()
+        if not isinstance(session, EcotoneSession):
+            # It was made before the extension was taken over, and holds nothing of ours.
+            raise UnitOfWorkError(
+                "db.session was used before Ecotone knew of the database. Call"
+                " ecotone.init_app(app) before the first use of db.session."
+            )
+        return session
+
+    def _join_begun(self, session: sa_orm.Session) -> None:
+        begun = session.get_transaction()
+        if session.in_nested_transaction() or (
+            begun is not None and begun.origin is sa_orm.SessionTransactionOrigin.BEGIN
+        ):
+            raise UnitOfWorkError(
+                "A command was sent inside 'with db.session.begin()' or"
+                " 'begin_nested()'. The command bus commits by itself, which would end"
+                " that block early: send the command outside of it, or let one command"
+                " handler send the others."
+            )
+        engine = self._engines.get(None)
+        if engine is not None and engine.dialect.name == "sqlite":
+            begin_immediate(session.connection(), is_fresh=False)
+
+    def _complete(self, unit: UnitOfWork) -> None:
+        registry = self._db.session.registry
+        if not unit.failed and registry.has() and registry() is not unit.session:
+            # db.session.remove() was called: what came after is on a guest.
+            registry().flush()
+        if unit.failed:
+            raise UnitOfWorkError(
+                "db.session.rollback() was called inside a command, which then ended"
+                " as if all were well. Nothing was stored. Raise an exception to give"
+                " up a command, or use 'with db.session.begin_nested()' to give up a"
+                " part of it."
+            )
+        EcotoneSession.commit_for_good(unit.session)

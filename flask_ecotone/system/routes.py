@@ -1,0 +1,198 @@
+"""From a payload's class, or a name, to the endpoints that handle it."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import typing as t
+from collections.abc import Iterable
+
+from ..definitions import Kind
+from ..errors import did_you_mean
+from ..errors import DuplicateHandlerError
+from ..errors import MessagingError
+from ..errors import NoHandlerError
+from .endpoint import Endpoint
+
+
+class UniqueRoutes:
+    """Where commands, or queries, go: to exactly one endpoint.
+
+    :raises DuplicateHandlerError: Two endpoints answer for one class or name.
+    """
+
+    def __init__(self, kind: Kind, endpoints: Iterable[Endpoint]) -> None:
+        self._what = kind.value
+        self.by_name: dict[str, Endpoint] = {}
+        self._by_type: dict[type, Endpoint] = {}
+        for endpoint in endpoints:
+            if endpoint.name is not None:
+                self._add(self.by_name, endpoint.name, endpoint)
+            for cls in endpoint.types:
+                self._add(self._by_type, cls, endpoint)
+        for cls in self._by_type:
+            if len(found := self._answering(cls)) > 1:
+                raise self._ambiguous(cls.__qualname__, found, DuplicateHandlerError)
+
+    def by_class(self, cls: type) -> Endpoint:
+        """Return the endpoint for instances of a class.
+
+        :raises NoHandlerError: There is none.
+        :raises MessagingError: There are several.
+        """
+        found = self._answering(cls)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise self._ambiguous(cls.__qualname__, found, MessagingError)
+        if cls in _NOT_ROUTED:
+            raise NoHandlerError(
+                f"A {self._what} is routed by its class, and {cls.__qualname__} says"
+                " nothing. Send an object of a class of your own, or use"
+                f" send_with_routing with one of: {self._names()}."
+            )
+        known = [c.__qualname__ for c in self._by_type]
+        raise NoHandlerError(
+            f"Can't send the {self._what} {cls.__qualname__}: no handler takes it."
+            f"{did_you_mean(cls.__qualname__, known)} Mark a function with"
+            f" @{self._what}_handler whose first parameter is annotated"
+            f" {cls.__qualname__}, and see that its module is scanned: 'flask ecotone"
+            " list' shows what was found."
+        )
+
+    def named(self, name: t.Any) -> Endpoint:
+        """Return the endpoint with a routing key.
+
+        :raises NoHandlerError: There is none.
+        """
+        try:
+            return self.by_name[name]
+        except (KeyError, TypeError):
+            pass
+        if not isinstance(name, str):
+            raise NoHandlerError(
+                f"A routing key is a string, and {name!r} is a"
+                f" {type(name).__qualname__}."
+            )
+        raise NoHandlerError(
+            f"Can't send a {self._what} to {name!r}: no {self._what} handler has that"
+            f" routing key.{did_you_mean(name, self.by_name)} 'flask ecotone list'"
+            " shows what there is."
+        )
+
+    def _names(self) -> str:
+        return ", ".join(sorted(self.by_name)[:5]) or "(no routing keys)"
+
+    def _add(self, into: dict[t.Any, Endpoint], key: t.Any, new: Endpoint) -> None:
+        other = into.setdefault(key, new)
+        if other is not new:
+            shown = key if isinstance(key, str) else key.__qualname__
+            raise self._ambiguous(shown, [other, new], DuplicateHandlerError)
+
+    def _answering(self, cls: type) -> list[Endpoint]:
+        return _unique(_subscribed(cls, self._by_type))
+
+    def _ambiguous(
+        self, key: str, found: list[Endpoint], error: type[Exception]
+    ) -> Exception:
+        listed = " and ".join(endpoint.marked.where for endpoint in found)
+        return error(
+            f"The {self._what} {key!r} has {len(found)} handlers: {listed}. A"
+            f" {self._what} has exactly one: remove one of them, or give one a routing"
+            " key of its own."
+        )
+
+
+#: An endpoint, and the class its payload becomes before it is handled, if any.
+Subscription = tuple[Endpoint, "type | None"]
+
+
+class EventRoutes:
+    """Where events go: to any number of endpoints, in the order of their priority.
+
+    :param names: Event name → class.
+    """
+
+    def __init__(self, endpoints: Iterable[Endpoint], names: dict[str, type]) -> None:
+        self._by_type: dict[type, list[Endpoint]] = {}
+        self._by_name: dict[str, list[Endpoint]] = {}
+        self._by_glob: list[tuple[re.Pattern[str], Endpoint]] = []
+        self._order: dict[Endpoint, tuple[int, bool, int]] = {}
+        self._classes = names
+        self._names = {cls: name for name, cls in names.items()}
+        for number, endpoint in enumerate(endpoints):
+            self._order[endpoint] = (
+                -endpoint.priority,
+                not endpoint.is_aggregate,
+                number,
+            )
+            name = endpoint.name
+            if name is not None and "*" in name:
+                self._by_glob.append((_glob(name), endpoint))
+            elif name is not None:
+                self._by_name.setdefault(name, []).append(endpoint)
+            for cls in endpoint.types:
+                self._by_type.setdefault(cls, []).append(endpoint)
+
+    def by_class(self, cls: type) -> tuple[Endpoint, ...]:
+        """Return the endpoints for instances of a class."""
+        found = [e for listed in _subscribed(cls, self._by_type) for e in listed]
+        name = self._names.get(cls)
+        if name is not None:
+            found += self._listening(name)
+        return tuple(sorted(_unique(found), key=self._order.__getitem__))
+
+    def named(self, name: t.Any) -> tuple[Subscription, ...]:
+        """Return the endpoints for events published by a name.
+
+        :raises MessagingError: The name isn't a string.
+        """
+        if not isinstance(name, str):
+            raise MessagingError(
+                f"An event is published by name, and {name!r} is a"
+                f" {type(name).__qualname__}. Use event_bus.publish for an object."
+            )
+        found: dict[Endpoint, type | None] = dict.fromkeys(self._listening(name))
+        cls = self._classes.get(name)
+        if cls is not None:
+            for listed in _subscribed(cls, self._by_type):
+                for endpoint in listed:
+                    found.setdefault(endpoint, cls)
+        return tuple(sorted(found.items(), key=lambda s: self._order[s[0]]))
+
+    def _listening(self, name: str) -> list[Endpoint]:
+        return [
+            *self._by_name.get(name, ()),
+            *(e for glob, e in self._by_glob if glob.match(name)),
+        ]
+
+
+_NOT_ROUTED = frozenset({dict, list, tuple, str, bytes, int, float, bool, type(None)})
+V = t.TypeVar("V")
+
+
+def _subscribed(cls: type, by_type: dict[type, V]) -> list[V]:
+    # Bases come from the MRO; virtual subclasses only issubclass knows.
+    if cls in _NOT_ROUTED:
+        return []
+    nominal = [by_type[base] for base in cls.__mro__ if base in by_type]
+    virtual = [
+        found
+        for base, found in by_type.items()
+        if base not in cls.__mro__ and _is_abstract(base) and issubclass(cls, base)
+    ]
+    return nominal + virtual
+
+
+def _is_abstract(cls: type) -> bool:
+    return hasattr(cls, "__subclasshook__") and "_abc_impl" in vars(cls)
+
+
+def _unique(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    return list(dict.fromkeys(endpoints))
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    # Only the star is special, and it crosses dots.
+    escaped = "*".join(part.replace("[", "[[]") for part in pattern.split("*"))
+    return re.compile(fnmatch.translate(escaped.replace("?", "[?]")), re.IGNORECASE)

@@ -1,0 +1,214 @@
+"""The compiled system: every gateway and every endpoint leads through it."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterable
+
+from ..conversion import Conversion
+from ..definitions import Kind
+from ..errors import AggregateNotFoundError
+from ..errors import ConfigurationError
+from ..errors import did_you_mean
+from ..errors import DuplicateHandlerError
+from ..errors import UnknownChannelError
+from ..handling.evaluation import Resolution
+from ..handling.interceptors import Interception
+from ..handling.interceptors import Interceptors
+from ..handling.pointcuts import JoinPoint
+from ..message import AGGREGATE_ID
+from ..message import Message
+from ..message import ROUTING_KEY
+from ..modelling.aggregate import Aggregate
+from ..modelling.handlers import Outcome
+from ..services import Services
+from .endpoint import Endpoint
+from .endpoint import Flow
+from .pipelines import BusPlan
+from .pipelines import EventPipeline
+from .pipelines import in_context
+from .pipelines import Surroundings
+from .pipelines import through
+from .pipelines import UniquePipeline
+from .routes import EventRoutes
+from .routes import UniqueRoutes
+
+
+class MessagingSystem:
+    """Routes and dispatches. It is made by :func:`compile_system` and doesn't change.
+
+    :param around: What all pipelines have in common.
+    :param aggregates: The aggregates, by class.
+    :param named_events: Event name → class.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        resolution: Resolution,
+        interceptors: Interceptors,
+        aggregates: dict[type, Aggregate],
+        named_events: dict[str, type],
+    ) -> None:
+        self._around = around
+        self._resolution = resolution
+        self._interceptors = interceptors
+        self._aggregates = aggregates
+        self.named_events = named_events
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self._channels: dict[str, list[Endpoint]] = {}
+        self._unique: dict[Kind, UniqueRoutes] = {}
+        self._events: EventRoutes
+        self._recorded: EventPipeline
+
+    @property
+    def services(self) -> Services:
+        """The services that handlers get."""
+        return self._resolution.services
+
+    @property
+    def conversion(self) -> Conversion:
+        """The converters."""
+        return self._around.conversion
+
+    @property
+    def current_message(self) -> Message | None:
+        """The message being handled, if any."""
+        return self._around.context.get()
+
+    def connect(self, endpoints: Iterable[Endpoint]) -> None:
+        """Lay the routes to the endpoints. Called once, by the compiler."""
+        self.endpoints = tuple(endpoints)
+        by_kind: dict[Kind, list[Endpoint]] = {kind: [] for kind in Kind}
+        for endpoint in self.endpoints:
+            by_kind[endpoint.kind].append(endpoint)
+            if endpoint.kind is not Kind.EVENT and endpoint.name is not None:
+                self._channels.setdefault(endpoint.name, []).append(endpoint)
+        for kind in (Kind.COMMAND, Kind.QUERY):
+            self._unique[kind] = UniqueRoutes(kind, by_kind[kind])
+        self._events = EventRoutes(by_kind[Kind.EVENT], self.named_events)
+
+    def publish_recorded_through(self, pipeline: EventPipeline) -> None:
+        """Publish what aggregates record through a bus. Called by the gateways."""
+        self._recorded = pipeline
+
+    def unique_pipeline(self, plan: BusPlan) -> UniquePipeline:
+        """Return how a type of command or query bus sends."""
+        return UniquePipeline(plan, self._unique[plan.kind], self._around)
+
+    def event_pipeline(self, plan: BusPlan) -> EventPipeline:
+        """Return how a type of event bus publishes."""
+        return EventPipeline(plan, self._events, self._around)
+
+    def interception(
+        self, join_point: JoinPoint, required: Iterable[t.Any] = ()
+    ) -> Interception:
+        """Return the interceptors of a gateway."""
+        return self._interceptors.of(join_point, required)
+
+    def channel(self, name: str, used_by: str) -> Endpoint:
+        """Return the endpoint that listens on a channel.
+
+        :param used_by: Who sends to it, for errors.
+        :raises UnknownChannelError: There is none.
+        """
+        found = self._channels.get(name, [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = " and ".join(endpoint.marked.where for endpoint in found)
+            raise DuplicateHandlerError(
+                f"{used_by} sends to {name!r}, which is both {listed}. Give one of"
+                " them a routing key of its own."
+            )
+        raise UnknownChannelError(
+            f"{used_by} sends to {name!r}, and nothing listens there."
+            f"{did_you_mean(name, self._channels)} A channel is the routing key of a"
+            " command or query handler, or the input of an @internal_handler."
+        )
+
+    def send_to(
+        self,
+        endpoint: Endpoint,
+        payload: t.Any,
+        headers: dict[str, t.Any] | None,
+        interception: Interception | None = None,
+    ) -> t.Any:
+        """Send a message to an endpoint, past the buses, and return the reply.
+
+        :param interception: The interceptors of the gateway it is sent through.
+        """
+        message = self._around.message(payload, headers)
+        flow = endpoint.handle
+        if interception is None:
+            return in_context(self._around.context, message, flow)
+        surrounded = interception.around_flow(flow)
+        context = self._around.context
+        return through(interception, context, message, lambda _: surrounded)
+
+    def finish(self, outcome: Outcome, output: Flow | None) -> t.Any:
+        """Publish what handling recorded, pass the reply on and return the result."""
+        for event, headers in outcome.events:
+            self._recorded.publish_recorded(event, headers)
+        return self.passed_on(outcome.reply, output)
+
+    def passed_on(self, reply: Message | None, output: Flow | None) -> t.Any:
+        """Send a reply to an output channel, if there is one, and return the result."""
+        if reply is None:
+            return None
+        if output is None:
+            return reply.payload
+        # The address of this step isn't the address of the next one.
+        return output(reply.with_headers({AGGREGATE_ID: None, ROUTING_KEY: None}))
+
+    def aggregate_of(self, cls: type) -> Aggregate | None:
+        """Return what is known of an aggregate, or of one that the class derives from."""
+        for base in cls.__mro__:
+            found = self._aggregates.get(base)
+            if found is not None:
+                return found
+        return None
+
+    def aggregate(self, cls: type, used_by: str) -> Aggregate:
+        """Return what is known of an aggregate.
+
+        :raises ConfigurationError: The class isn't a registered aggregate.
+        """
+        found = self.aggregate_of(cls)
+        if found is None:
+            known = [c.__qualname__ for c in self._aggregates]
+            raise ConfigurationError(
+                f"{used_by} is about {cls.__qualname__}, which is no registered"
+                f" aggregate.{did_you_mean(cls.__qualname__, known)} Mark the class"
+                " with @aggregate and see that its module is scanned."
+            )
+        return found
+
+    def fetch(self, cls: type, identifier: t.Any) -> t.Any | None:
+        """Load an aggregate by one identifier or a dict of them; ``None`` if absent."""
+        aggregate = self.aggregate(cls, "Fetch()")
+        return aggregate.find(aggregate.identifiers_from(identifier))
+
+    def load(self, cls: type, identifier: t.Any) -> t.Any:
+        """Load an aggregate.
+
+        :raises AggregateNotFoundError: There is none.
+        """
+        found = self.fetch(cls, identifier)
+        if found is None:
+            raise AggregateNotFoundError(
+                f"{cls.__qualname__} was not found by the identifier {identifier!r}."
+            )
+        return found
+
+    def save(self, instance: t.Any, *, publishes: bool = True) -> None:
+        """Save an aggregate and publish what it recorded."""
+        aggregate = self.aggregate(type(instance), "A repository's save()")
+        parent = self._around.context.get()
+        metadata = {} if parent is None else parent.headers.propagated()
+        is_new = None in (ids := aggregate.identify(instance)).values()
+        is_new = is_new or aggregate.find(ids) is None
+        before = 0 if is_new else aggregate.version_of(instance)
+        _, events = aggregate.save(instance, metadata, before)
+        if publishes:
+            self.finish(Outcome(None, events), None)

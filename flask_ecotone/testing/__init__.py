@@ -1,0 +1,5 @@
+"""Testing without a Flask app and without a database."""
+
+from .flow import flow_testing as flow_testing
+from .flow import FlowTesting as FlowTesting
+from .recorder import MessageRecorder as MessageRecorder

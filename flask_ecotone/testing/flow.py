@@ -1,0 +1,288 @@
+"""The real messaging system, with the handlers of a test and repositories in memory."""
+
+from __future__ import annotations
+
+import logging
+import types
+import typing as t
+from collections.abc import Iterable
+from collections.abc import Mapping
+from contextlib import suppress
+
+import svcs
+
+from ..definitions import Kind
+from ..discovery import collect
+from ..discovery import marked_in
+from ..errors import NoHandlerError
+from ..gateways import build_gateways
+from ..gateways import CommandBus
+from ..gateways import EventBus
+from ..gateways import QueryBus
+from ..message import AGGREGATE_ID
+from ..message import checked_metadata
+from ..message import Headers
+from ..message import ROUTING_KEY
+from ..services import Services
+from ..storage.protocols import ModelRepository
+from ..system import compile_system
+from ..system import Configuration
+from ..system import MessagingSystem
+from .memory import InMemoryModelRepository
+from .recorder import MessageRecorder
+
+T = t.TypeVar("T")
+Metadata = Mapping[str, t.Any] | None
+
+
+class FlowTesting:
+    """Sends messages through a messaging system and shows what came of it.
+
+    Sending methods return the object itself, to be chained; the result of a command is
+    that of the bus: :attr:`command_bus`.
+    """
+
+    def __init__(
+        self,
+        system: MessagingSystem,
+        recorder: MessageRecorder,
+        *,
+        fail_on_command_handler_not_found: bool = True,
+        fail_on_query_handler_not_found: bool = True,
+    ) -> None:
+        self.system = system
+        self._recorder = recorder
+        self._fails = {
+            Kind.COMMAND: fail_on_command_handler_not_found,
+            Kind.QUERY: fail_on_query_handler_not_found,
+        }
+
+    @property
+    def command_bus(self) -> CommandBus:
+        """The command bus."""
+        return self.gateway(CommandBus)
+
+    @property
+    def query_bus(self) -> QueryBus:
+        """The query bus."""
+        return self.gateway(QueryBus)
+
+    @property
+    def event_bus(self) -> EventBus:
+        """The event bus."""
+        return self.gateway(EventBus)
+
+    def send_command(self, command: t.Any, metadata: Metadata = None) -> t.Self:
+        """Send a command."""
+        with self._forgiving(Kind.COMMAND):
+            self.command_bus.send(command, metadata)
+        return self
+
+    def send_command_with_routing(
+        self,
+        routing_key: str,
+        payload: t.Any = None,
+        *,
+        media_type: str | None = None,
+        metadata: Metadata = None,
+    ) -> t.Self:
+        """Send a command to a routing key."""
+        with self._forgiving(Kind.COMMAND):
+            self.command_bus.send_with_routing(
+                routing_key, payload, media_type=media_type, metadata=metadata
+            )
+        return self
+
+    def publish_event(self, event: t.Any, metadata: Metadata = None) -> t.Self:
+        """Publish an event."""
+        self.event_bus.publish(event, metadata)
+        return self
+
+    def publish_event_with_routing(
+        self,
+        routing_key: str,
+        payload: t.Any = None,
+        *,
+        media_type: str | None = None,
+        metadata: Metadata = None,
+    ) -> t.Self:
+        """Publish an event by its name."""
+        self.event_bus.publish_with_routing(
+            routing_key, payload, media_type=media_type, metadata=metadata
+        )
+        return self
+
+    def send_query(
+        self,
+        query: t.Any,
+        metadata: Metadata = None,
+        *,
+        expected_media_type: str | None = None,
+    ) -> t.Any:
+        """Send a query and return the answer."""
+        with self._forgiving(Kind.QUERY):
+            return self.query_bus.send(
+                query, metadata, expected_media_type=expected_media_type
+            )
+
+    def send_query_with_routing(
+        self,
+        routing_key: str,
+        payload: t.Any = None,
+        *,
+        media_type: str | None = None,
+        metadata: Metadata = None,
+        expected_media_type: str | None = None,
+    ) -> t.Any:
+        """Send a query to a routing key and return the answer."""
+        with self._forgiving(Kind.QUERY):
+            return self.query_bus.send_with_routing(
+                routing_key,
+                payload,
+                media_type=media_type,
+                metadata=metadata,
+                expected_media_type=expected_media_type,
+            )
+
+    def send_to_channel(
+        self, channel: str, payload: t.Any = None, metadata: Metadata = None
+    ) -> t.Any:
+        """Send a message to a channel, past the buses, and return the reply."""
+        endpoint = self.system.channel(channel, "send_to_channel()")
+        headers = None if metadata is None else checked_metadata(metadata)
+        return self.system.send_to(endpoint, payload, headers)
+
+    def discard_recorded_messages(self) -> t.Self:
+        """Forget what was recorded so far."""
+        self._recorder.clear()
+        return self
+
+    def recorded_events(self) -> list[t.Any]:
+        """Return the events published since the last time."""
+        return [message.payload for message in self._recorder.take(Kind.EVENT)]
+
+    def recorded_event_headers(self) -> list[Headers]:
+        """Return the headers of the events published since the last time."""
+        return [message.headers for message in self._recorder.take(Kind.EVENT)]
+
+    def recorded_event_routing(self) -> list[str | None]:
+        """Return the names that events were published by since the last time."""
+        return [message.routing_key for message in self._recorder.take(Kind.EVENT)]
+
+    def recorded_commands(self) -> list[t.Any]:
+        """Return the commands sent since the last time."""
+        return [message.payload for message in self._recorder.take(Kind.COMMAND)]
+
+    def recorded_command_headers(self) -> list[Headers]:
+        """Return the headers of the commands sent since the last time."""
+        return [message.headers for message in self._recorder.take(Kind.COMMAND)]
+
+    def recorded_commands_with_routing(self) -> list[tuple[str, t.Any]]:
+        """Return routing key and ``aggregate.id`` of the commands sent to names."""
+        taken = self._recorder.take(Kind.COMMAND)
+        return [
+            (message.headers[ROUTING_KEY], message.headers.get(AGGREGATE_ID))
+            for message in taken
+            if ROUTING_KEY in message.headers
+        ]
+
+    def recorded_queries(self) -> list[t.Any]:
+        """Return the queries sent since the last time."""
+        return [message.payload for message in self._recorder.take(Kind.QUERY)]
+
+    def with_state_for(self, *aggregates: t.Any) -> t.Self:
+        """Store aggregates without publishing what they recorded."""
+        for aggregate in aggregates:
+            self.system.save(aggregate, publishes=False)
+        return self
+
+    def aggregate(self, cls: type[T], identifier: t.Any) -> T:
+        """Load an aggregate.
+
+        :param identifier: One value, or a dict for several identifiers.
+        :raises AggregateNotFoundError: There is none.
+        """
+        return t.cast(T, self.system.load(cls, identifier))
+
+    def gateway(self, cls: type[T]) -> T:
+        """Return a bus or business interface."""
+        return t.cast(T, self.system.services.get(cls))
+
+    def service(self, cls: type[T]) -> T:
+        """Return a service."""
+        return t.cast(T, self.system.services.get(cls))
+
+    def _forgiving(self, kind: Kind) -> t.ContextManager[None]:
+        return suppress() if self._fails[kind] else suppress(NoHandlerError)
+
+
+def flow_testing(
+    found: Iterable[t.Any] = (),
+    *,
+    services: Mapping[t.Any, t.Any] | Iterable[t.Any] = (),
+    configuration: Mapping[str, t.Any] | None = None,
+    asynchronous: bool = False,
+    environment: str = "test",
+    in_memory_repositories: bool = True,
+    fail_on_command_handler_not_found: bool = True,
+    fail_on_query_handler_not_found: bool = True,
+) -> FlowTesting:
+    """Return a messaging system with the handlers of a test.
+
+    There is no Flask app and no database: aggregates, models too, are kept in memory.
+
+    :param found: Marked classes and functions, and modules or packages to scan.
+    :param services: Service type, or name, → object; or objects, provided by type.
+    :param configuration: Configuration variables.
+    :param asynchronous: Run asynchronous handlers from channels in memory. Off, they
+        run at once.
+    :param environment: The environment, for ``@environment``.
+    :param in_memory_repositories: Keep aggregates in memory that no repository among
+        the given classes handles.
+    :param fail_on_command_handler_not_found: Raise when a command has no handler.
+    :param fail_on_query_handler_not_found: Raise when a query has no handler.
+    """
+    registry = svcs.Registry()
+    bridge = Services(registry)
+    if not isinstance(services, Mapping):
+        services = {type(service): service for service in services}
+    for key, service in services.items():
+        bridge.provide_value(key, service)
+    listed = list(found)
+    modules = [each for each in listed if isinstance(each, types.ModuleType)]
+    marked = [each for each in listed if not isinstance(each, types.ModuleType)]
+    catalogue = collect(
+        [*marked, *marked_in(module.__name__ for module in modules)], environment
+    )
+    models: list[ModelRepository] = []
+    if in_memory_repositories:
+        models.append(InMemoryModelRepository())
+    recorder = MessageRecorder()
+    system = compile_system(
+        catalogue,
+        Configuration(
+            services=bridge,
+            variables=_Variables(configuration or {}),
+            logger=logging.getLogger("flask_ecotone.testing"),
+            models=models,
+            observer=recorder.record,
+        ),
+    )
+    build_gateways(system, catalogue)
+    return FlowTesting(
+        system,
+        recorder,
+        fail_on_command_handler_not_found=fail_on_command_handler_not_found,
+        fail_on_query_handler_not_found=fail_on_query_handler_not_found,
+    )
+
+
+class _Variables:
+    def __init__(self, values: Mapping[str, t.Any]) -> None:
+        self._values = values
+
+    def has(self, name: str) -> bool:
+        return name in self._values
+
+    def get(self, name: str) -> t.Any:
+        return self._values.get(name)

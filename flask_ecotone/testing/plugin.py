@@ -1,0 +1,17 @@
+"""The pytest plugin: the fixture ``ecotone_flow``."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+
+import pytest
+
+from .flow import flow_testing
+from .flow import FlowTesting
+
+
+@pytest.fixture
+def ecotone_flow() -> Callable[..., FlowTesting]:
+    """Return :func:`flow_testing`: call it with the classes of the test."""
+    return t.cast(Callable[..., FlowTesting], flow_testing)

@@ -35,7 +35,6 @@ from .decorators import remove_header as remove_header
 from .decorators import repository as repository
 from .decorators import repository_method as repository_method
 from .decorators import revision as revision
-from .decorators import service_context as service_context
 from .decorators import TargetIdentifier as TargetIdentifier
 from .decorators import TargetVersion as TargetVersion
 from .decorators import Version as Version

@@ -6,16 +6,14 @@ A decorator of :mod:`flask_ecotone.decorators` makes one of these and stores it 
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import typing as t
+from dataclasses import dataclass
 
 from .errors import ConfigurationError
 
 #: The attribute that holds the marks of a function or class.
 MARKS = "__ecotone__"
-
-_frozen = dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 
 
 class Kind(enum.Enum):
@@ -36,12 +34,12 @@ class Advice(enum.Enum):
     AFTER = "after"
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
     """The root of everything a decorator can say."""
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerMark(Mark):
     """A function handles messages."""
 
@@ -58,7 +56,7 @@ class HandlerMark(Mark):
     changing_headers: bool = False
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InterceptorMark(Mark):
     """A function intercepts handlers or gateways."""
 
@@ -68,52 +66,52 @@ class InterceptorMark(Mark):
     change_headers: bool = False
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AggregateMark(Mark):
     """A class is an aggregate."""
 
     identifiers: tuple[str, ...] = ()
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifierMethodMark(Mark):
     """A method or property returns one identifier of an aggregate."""
 
     identifier: str
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AggregateEventsMark(Mark):
     """A method returns, and forgets, the recorded events of an aggregate."""
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AggregateTypeMark(Mark):
     """The name of an aggregate in the headers of its events."""
 
     name: str
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NamedEventMark(Mark):
     """An event class has a name besides its class."""
 
     name: str
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionMark(Mark):
     """The revision of an event class."""
 
     revision: int
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryMark(Mark):
     """A class loads and saves aggregates."""
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayMethodMark(Mark):
     """A method of a Protocol sends a message to a channel."""
 
@@ -122,34 +120,29 @@ class GatewayMethodMark(Mark):
     required_interceptors: tuple[t.Any, ...] = ()
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryMethodMark(Mark):
     """A method of a Protocol loads or saves an aggregate."""
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConverterMark(Mark):
     """A function converts a value of one type to another."""
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaTypeConverterMark(Mark):
     """A class converts between media types."""
 
 
-@_frozen
-class ServiceContextMark(Mark):
-    """A function returns configuration objects for the compilation."""
-
-
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PriorityMark(Mark):
     """The order among the handlers of one event: higher runs first."""
 
     priority: int
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderMark(Mark):
     """A header is added, before the handler's own interceptors run."""
 
@@ -160,14 +153,14 @@ class HeaderMark(Mark):
     keep_existing: bool = False
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveHeaderMark(Mark):
     """A header is removed, before the handler's own interceptors run."""
 
     name: str
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstantRetryMark(Mark):
     """A failed command is sent again, at once."""
 
@@ -175,19 +168,19 @@ class InstantRetryMark(Mark):
     exceptions: tuple[type[BaseException], ...] = (Exception,)
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WithoutTransactionMark(Mark):
     """A handler or gateway runs without a unit of work of its own."""
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PropagateHeadersMark(Mark):
     """Whether messages sent while handling inherit headers."""
 
     propagate: bool
 
 
-@_frozen
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentMark(Mark):
     """A function or class is there in some environments only."""
 
@@ -244,9 +237,10 @@ def has_marks(marked: t.Any) -> bool:
 
 def _stored(target: t.Any) -> tuple[Mark, ...]:
     stored = getattr(target, "__dict__", {}).get(MARKS, ())
-    if not isinstance(stored, tuple) or not all(isinstance(m, Mark) for m in stored):
+    is_ours = isinstance(stored, tuple) and all(isinstance(m, Mark) for m in stored)
+    if not is_ours:
         raise ConfigurationError(
-            f"{target!r} has an attribute {MARKS!r} of its own, {stored!r:.60}. The name"
-            " is where Flask-Ecotone keeps what its markers say: rename yours."
+            f"{target!r} has an attribute {MARKS!r} of its own, {stored!r:.60}. The"
+            " name is where Flask-Ecotone keeps what its markers say: rename yours."
         )
-    return stored
+    return t.cast("tuple[Mark, ...]", stored)

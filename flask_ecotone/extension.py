@@ -80,8 +80,11 @@ class Ecotone:
     ) -> None:
         self._db = db
         self._packages = None if packages is None else tuple(packages)
-        self._channels = tuple(channels)
-        self._extensions = tuple(extensions)
+        for given in (*channels, *extensions):
+            raise ConfigurationError(
+                f"Ecotone() was given {given!r}, which configures nothing that this"
+                " version has."
+            )
         self._services = dict(services or {})
         self._registered: list[t.Any] = []
         self._metadata_providers: list[Provider] = []
@@ -273,7 +276,7 @@ class EcotoneState:
                 self._is_compiling = False
 
     def end_context(self, error: BaseException | None) -> None:
-        """Let a nested app context leave nothing unwritten that belongs to a command."""
+        """Write what a nested app context has pending for the command around it."""
         if error is None and self._transaction is not None:
             self._transaction.flush_guest()
 
@@ -285,7 +288,7 @@ class EcotoneState:
         services = Services(registry)
         services.provide_value(Flask, self._app)
         catalogue = self._catalogue(config)
-        transaction, models = self._database(config)
+        transaction, models = self._database(config, catalogue)
         if config.test and self.recorder is None:
             self.recorder = MessageRecorder()
         retries = config.instant_retries
@@ -332,7 +335,7 @@ class EcotoneState:
                     yield blueprint.import_name
 
     def _database(
-        self, config: Config
+        self, config: Config, catalogue: Catalogue
     ) -> tuple[SessionTransaction | None, list[SQLAlchemyRepository]]:
         db = self._db
         if db is None:
@@ -341,6 +344,13 @@ class EcotoneState:
                     "Flask-SQLAlchemy was registered on the application after Ecotone."
                     " Call db.init_app(app) before ecotone.init_app(app)."
                 )
+            for cls in catalogue.aggregates:
+                if hasattr(cls, "__mapper__"):
+                    raise ConfigurationError(
+                        f"The aggregate {cls.__qualname__} is a database model and"
+                        " requires a 'db' connection to be configured. Call"
+                        " db.init_app(app) before ecotone.init_app(app)."
+                    )
             return None, []
         if has_app_context() and current_app._get_current_object() is self._app:  # type: ignore[attr-defined]
             engines = db.engines

@@ -46,15 +46,15 @@ class _Sends(LocalProxy[t.Any]):
     # look-up of attributes, which takes longer than handling a message.
     __slots__ = ()
 
-    def send(self, message: t.Any, *args: t.Any, **options: t.Any) -> t.Any:
-        return self._get_current_object().send(message, *args, **options)
+    def send(self, *args: t.Any, **options: t.Any) -> t.Any:
+        return self._get_current_object().send(*args, **options)
 
 
 class _Publishes(LocalProxy[t.Any]):
     __slots__ = ()
 
-    def publish(self, event: t.Any, *args: t.Any, **options: t.Any) -> None:
-        self._get_current_object().publish(event, *args, **options)
+    def publish(self, *args: t.Any, **options: t.Any) -> None:
+        self._get_current_object().publish(*args, **options)
 
 
 command_bus: CommandBus = t.cast(CommandBus, _Sends(lambda: _state().command_bus))

@@ -177,6 +177,9 @@ class Message:
 
     __slots__ = ("_given", "_headers", "_parent", "payload", "scope")
 
+    #: Whether the messages that it causes inherit its headers.
+    propagates: t.ClassVar[bool] = True
+
     payload: t.Any
 
     #: What the services made for this message live in; opened by the first one.
@@ -233,6 +236,10 @@ class Message:
         changed.scope = self.scope
         return changed
 
+    def isolated(self) -> Message:
+        """Return the same message, from which nothing is inherited."""
+        return _copy(self, IsolatedMessage)
+
     def __repr__(self) -> str:
         return f"Message({self.payload!r}, {dict(self.headers)!r})"
 
@@ -241,6 +248,8 @@ class Message:
             if self._headers is not None:
                 return self._headers
             parent = self._parent
+            if parent is not None and not parent.propagates:
+                parent = None
             values = {} if parent is None else parent.headers.propagated()
             if self._given:
                 values.update(self._given)
@@ -258,8 +267,15 @@ class Message:
             return headers
 
 
-def _copy(message: Message) -> Message:
-    copied = Message(message.payload)
+class IsolatedMessage(Message):
+    """A message from which the messages that it causes inherit nothing."""
+
+    __slots__ = ()
+    propagates = False
+
+
+def _copy(message: Message, cls: type[Message] = Message) -> Message:
+    copied = cls(message.payload)
     copied._headers = message.headers
     copied.scope = message.scope
     return copied

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections.abc
+import functools
 import inspect
+import operator
 import types
 import typing as t
 from dataclasses import dataclass
@@ -133,7 +135,7 @@ def split_annotated(annotation: t.Any) -> tuple[t.Any, tuple[t.Any, ...]]:
     if is_union(annotation):
         split = [split_annotated(member) for member in t.get_args(annotation)]
         if any(markers for _, markers in split):
-            joined = t.Union[tuple(member for member, _ in split)]  # noqa: UP007
+            joined = functools.reduce(operator.or_, (member for member, _ in split))
             return joined, tuple(m for _, markers in split for m in markers)
     return annotation, ()
 

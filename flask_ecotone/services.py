@@ -147,8 +147,9 @@ def _explain(missing: t.Any, path: tuple[t.Any, ...]) -> str:
     kind = "name" if isinstance(missing, str) else "type"
     register = f"ecotone.provide({_name(missing)}, factory)"
     return (
-        f"No service of the {kind} {_name(missing)} was found: nothing is registered"
-        f" and it can't be made without a factory.{needed} Register one with {register}."
+        f"No service of the {kind} {_name(missing)} was found: nothing is"
+        f" registered and it can't be made without a factory.{needed} Register"
+        f" one with {register}."
     )
 
 

@@ -26,7 +26,7 @@ LAYERS: t.Final[dict[int, tuple[str, ...]]] = {
     4: ("modelling", "projecting"),
     5: ("system",),
     6: ("gateways", "consuming"),
-    7: ("extension", "globals", "cli", "testing", "dashboard"),
+    7: ("extension", "configuration", "globals", "cli", "testing", "dashboard"),
 }
 LAYER_OF: t.Final = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 DOOR: t.Final = 7

@@ -50,7 +50,8 @@ def user_converter(
     """Read the types of a function marked with :func:`converter`.
 
     :param call: What to call with the value.
-    :raises HandlerSignatureError: It doesn't take one annotated value and return a type.
+    :raises HandlerSignatureError: It doesn't take one annotated value, or doesn't say
+        what it returns.
     """
     signature = reflect(function, owner)
     required = [p for p in signature.parameters if p.default is MISSING]

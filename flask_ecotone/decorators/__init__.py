@@ -13,7 +13,6 @@ from .gateways import converter as converter
 from .gateways import media_type_converter as media_type_converter
 from .gateways import repository as repository
 from .gateways import repository_method as repository_method
-from .gateways import service_context as service_context
 from .handlers import command_handler as command_handler
 from .handlers import event_handler as event_handler
 from .handlers import internal_handler as internal_handler

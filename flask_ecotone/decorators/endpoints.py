@@ -39,7 +39,7 @@ def add_header(
 
 
 def remove_header(name: str) -> Decorator:
-    """Remove a header from the messages of a handler, or of every handler of a class."""
+    """Remove a header from the messages of a handler, or of all handlers of a class."""
     return marking(RemoveHeaderMark(name=name))
 
 

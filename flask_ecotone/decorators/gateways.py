@@ -1,4 +1,4 @@
-"""Markers of gateways, repositories, converters and configuration."""
+"""Markers of gateways, repositories and converters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from ..definitions import GatewayMethodMark
 from ..definitions import MediaTypeConverterMark
 from ..definitions import RepositoryMark
 from ..definitions import RepositoryMethodMark
-from ..definitions import ServiceContextMark
 from .marking import Decorator
 from .marking import F
 from .marking import marking
@@ -75,18 +74,6 @@ def media_type_converter() -> Decorator: ...
 def media_type_converter(cls: t.Any = None) -> t.Any:
     """Mark a class with ``matches`` and ``convert`` as a media type converter."""
     return _plain(MediaTypeConverterMark(), cls)
-
-
-@t.overload
-def service_context(function: F, /) -> F: ...
-@t.overload
-def service_context() -> Decorator: ...
-def service_context(function: t.Any = None) -> t.Any:
-    """Mark a function that returns one extension object, or a list of them.
-
-    It runs at compile time; its parameters are configuration variables.
-    """
-    return _plain(ServiceContextMark(), function)
 
 
 def _plain(said: t.Any, marked: t.Any) -> t.Any:

@@ -8,7 +8,16 @@ from ..definitions import Mark
 from ..definitions import mark
 from ..definitions import plain_function
 
-F = t.TypeVar("F")
+if t.TYPE_CHECKING:
+    # A class method and its kin are generic for type checkers only.
+    Markable = (
+        t.Callable[..., t.Any]
+        | classmethod[t.Any, ..., t.Any]
+        | staticmethod[..., t.Any]
+        | property
+    )
+
+F = t.TypeVar("F", bound="Markable")
 
 
 class Decorator(t.Protocol):

@@ -31,7 +31,9 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A service, by name or by the parameter's type, or what an expression makes of it."""
+    """A service, by name or by the parameter's type, or what an expression makes of
+    it.
+    """
 
     name: str | None = None
     expression: t.Any = None
@@ -39,7 +41,9 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class ConfigVariable:
-    """A value of ``app.config`` or of the environment; by default the parameter's name."""
+    """A value of ``app.config`` or of the environment; by default the one with the
+    parameter's name.
+    """
 
     name: str | None = None
 

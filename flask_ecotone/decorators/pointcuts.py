@@ -108,15 +108,15 @@ class _Not(_Joined):
 class _MarkerType(type):
     """Lets marker classes be joined to pointcuts: ``RequireAdmin & ~Public``.
 
-    ``|`` is left to Python, so that ``RequireAdmin | None`` stays an annotation; a union
-    of classes is a pointcut too.
+    ``|`` is left to Python, so that ``RequireAdmin | None`` stays an annotation; a
+    union of classes is a pointcut too.
     """
 
     def __and__(cls, other: t.Any) -> Pointcut:
-        return Pointcut(cls) & other
+        return Pointcut(cls).__and__(other)
 
     def __rand__(cls, other: t.Any) -> Pointcut:
-        return Pointcut(other) & cls
+        return Pointcut.of(other).__and__(cls)
 
     def __invert__(cls) -> Pointcut:
         return ~Pointcut(cls)

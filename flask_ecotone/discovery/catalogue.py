@@ -23,7 +23,6 @@ from ..definitions import NamedEventMark
 from ..definitions import plain_function
 from ..definitions import RepositoryMark
 from ..definitions import RepositoryMethodMark
-from ..definitions import ServiceContextMark
 from ..errors import ConfigurationError
 from ..errors import HandlerSignatureError
 from ..reflection import describe
@@ -97,7 +96,6 @@ class Catalogue:
     handlers: list[Marked[HandlerMark]] = field(default_factory=list)
     interceptors: list[Marked[InterceptorMark]] = field(default_factory=list)
     converters: list[Marked[ConverterMark]] = field(default_factory=list)
-    service_contexts: list[Marked[ServiceContextMark]] = field(default_factory=list)
     gateways: list[Gateway] = field(default_factory=list)
     buses: list[type] = field(default_factory=list)
     aggregates: list[type] = field(default_factory=list)
@@ -182,7 +180,6 @@ def _add_members(
         (HandlerMark, catalogue.handlers),
         (InterceptorMark, catalogue.interceptors),
         (ConverterMark, catalogue.converters),
-        (ServiceContextMark, catalogue.service_contexts),
     ]
     for name, member in members:
         if not _is_for(member, environment):

@@ -238,8 +238,8 @@ def _repository_method(
     where = marked.where
     if not signature.parameters:
         raise HandlerSignatureError(
-            f"{where} takes nothing. Give it the identifier to load by, or the aggregate"
-            " to save."
+            f"{where} takes nothing. Give it the identifier to load by, or the"
+            " aggregate to save."
         )
     returns = signature.returns
     if returns in (None, type(None)):

@@ -47,7 +47,8 @@ class SQLAlchemyRepository:
         """
         plan = self._plan(aggregate_class)
         if set(identifiers) != set(plan.names):
-            query = sa.select(aggregate_class).filter_by(**identifiers)
+            query: sa.Select[t.Any] = sa.select(aggregate_class)
+            query = query.filter_by(**identifiers)
             return self.session.scalars(query).one_or_none()
         try:
             key = tuple(convert(identifiers[name]) for name, convert in plan.converters)
@@ -91,7 +92,7 @@ class SQLAlchemyRepository:
         # One conditional UPDATE: whoever comes second finds no row with the version.
         name, column = t.cast("tuple[str, sa.Column[t.Any]]", plan.version)
         now = getattr(aggregate, name)
-        table = t.cast(sa.Table, column.table)
+        table = column.table
         key = sa.inspect(aggregate).identity
         statement = (
             sa.update(table)
@@ -144,7 +145,7 @@ def _mapper(cls: t.Any) -> sa_orm.Mapper[t.Any] | None:
     return found if isinstance(found, sa_orm.Mapper) else None
 
 
-def _converter(column: sa.Column[t.Any]) -> Callable[[t.Any], t.Any]:
+def _converter(column: sa.ColumnElement[t.Any]) -> Callable[[t.Any], t.Any]:
     try:
         python_type = column.type.python_type
     except NotImplementedError:

@@ -130,7 +130,6 @@ class SessionTransaction:
             )
         session = self._db.session()
         if not isinstance(session, EcotoneSession):
-            # It was made before the extension was taken over, and holds nothing of ours.
             raise UnitOfWorkError(
                 "db.session was used before Ecotone knew of the database. Call"
                 " ecotone.init_app(app) before the first use of db.session."

@@ -1,4 +1,4 @@
-"""The one place that puts messages on their way: compiled once, immutable after that."""
+"""The one place that puts messages on their way: compiled once, then immutable."""
 
 from .compiler import compile_system as compile_system
 from .compiler import Configuration as Configuration

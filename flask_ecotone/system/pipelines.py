@@ -96,23 +96,36 @@ def through(
     context: MessageContext,
     message: Message,
     flow_of: Callable[[Message], Flow],
+    *,
+    propagates: bool = True,
 ) -> t.Any:
     """Send a message through the interceptors of a gateway and return the reply.
 
     :param flow_of: Chooses where the message goes once the interceptors before it ran:
         they may have changed the payload, and so who handles it.
+    :param propagates: Whether messages that it causes inherit its headers.
     """
-    entered = interception.enter(message)
-    if entered is None:
-        close_scope(message)
-        return None
-    if entered.scope is None:
-        entered.scope = message.scope
-    reply = in_context(context, entered, flow_of(entered))
-    if reply is None or not interception.after:
-        return reply
-    left = interception.leave(replaced(entered, reply))
-    return None if left is None else left.payload
+    held = message
+    token = context.set(message)
+    try:
+        entered = interception.enter(message)
+        if entered is None:
+            return None
+        if not propagates:
+            entered = entered.isolated()
+        if entered is not message:
+            # What the interceptors changed is what later messages inherit.
+            entered.scope, message.scope = message.scope, None
+            held = entered
+            context.set(entered)
+        reply = flow_of(entered)(entered)
+        if reply is None or not interception.after:
+            return reply
+        left = interception.leave(replaced(entered, reply))
+        return None if left is None else left.payload
+    finally:
+        context.reset(token)
+        close_scope(held)
 
 
 def close_scope(message: Message) -> None:
@@ -233,7 +246,13 @@ class UniquePipeline:
             self._log(entered, chosen)
             return self._flow(chosen, type(entered.payload))
 
-        return through(plan.interception, around.context, message, flow_of)
+        return through(
+            plan.interception,
+            around.context,
+            message,
+            flow_of,
+            propagates=plan.propagates,
+        )
 
     def _log(self, message: Message, endpoint: Endpoint) -> None:
         logger = self._around.logger
@@ -268,7 +287,7 @@ class UniquePipeline:
             if retry is not None:
                 flow = retrying(flow, retry, around)
         flow = interception.around_flow(flow, lambda p: p < TRANSACTION_PRECEDENCE)
-        return flow if plan.propagates else _isolated(flow, around.context)
+        return flow
 
 
 class EventPipeline:
@@ -358,9 +377,13 @@ class EventPipeline:
         if around.observer is not None:
             around.observer(plan.kind, message)
         flow = plan.interception.around_flow(deliver)
-        if not plan.propagates:
-            flow = _isolated(flow, around.context)
-        through(plan.interception, around.context, message, lambda _: flow)
+        through(
+            plan.interception,
+            around.context,
+            message,
+            lambda _: flow,
+            propagates=plan.propagates,
+        )
 
     def _flows_of_class(self, cls: type) -> tuple[Flow, ...]:
         endpoints = self._by_class[cls] = self._routes.by_class(cls)
@@ -416,18 +439,6 @@ def expecting(media_type: str | None, metadata: t.Any) -> t.Any:
 def _transactional(flow: Flow, transaction: Transaction) -> Flow:
     run = transaction.run
     return lambda message: run(message.payload, lambda: flow(message))
-
-
-def _isolated(flow: Flow, context: MessageContext) -> Flow:
-    # Nothing is being handled, as far as the messages sent inside can see.
-    def isolated(message: Message) -> t.Any:
-        token = context.set(None)
-        try:
-            return flow(message)
-        finally:
-            context.reset(token)
-
-    return isolated
 
 
 _INFO = logging.INFO

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import typing as t
+from abc import ABCMeta
 from collections.abc import Iterable
 
 from ..definitions import Kind
@@ -30,6 +31,7 @@ class UniqueRoutes:
                 self._add(self.by_name, endpoint.name, endpoint)
             for cls in endpoint.types:
                 self._add(self._by_type, cls, endpoint)
+        self._abstract = _abstract(self._by_type)
         for cls in self._by_type:
             if len(found := self._answering(cls)) > 1:
                 raise self._ambiguous(cls.__qualname__, found, DuplicateHandlerError)
@@ -90,7 +92,7 @@ class UniqueRoutes:
             raise self._ambiguous(shown, [other, new], DuplicateHandlerError)
 
     def _answering(self, cls: type) -> list[Endpoint]:
-        return _unique(_subscribed(cls, self._by_type))
+        return _unique(_subscribed(cls, self._by_type, self._abstract))
 
     def _ambiguous(
         self, key: str, found: list[Endpoint], error: type[Exception]
@@ -133,10 +135,11 @@ class EventRoutes:
                 self._by_name.setdefault(name, []).append(endpoint)
             for cls in endpoint.types:
                 self._by_type.setdefault(cls, []).append(endpoint)
+        self._abstract = _abstract(self._by_type)
 
     def by_class(self, cls: type) -> tuple[Endpoint, ...]:
         """Return the endpoints for instances of a class."""
-        found = [e for listed in _subscribed(cls, self._by_type) for e in listed]
+        found = [e for listed in self._subscribed(cls) for e in listed]
         name = self._names.get(cls)
         if name is not None:
             found += self._listening(name)
@@ -155,10 +158,13 @@ class EventRoutes:
         found: dict[Endpoint, type | None] = dict.fromkeys(self._listening(name))
         cls = self._classes.get(name)
         if cls is not None:
-            for listed in _subscribed(cls, self._by_type):
+            for listed in self._subscribed(cls):
                 for endpoint in listed:
                     found.setdefault(endpoint, cls)
         return tuple(sorted(found.items(), key=lambda s: self._order[s[0]]))
+
+    def _subscribed(self, cls: type) -> list[list[Endpoint]]:
+        return _subscribed(cls, self._by_type, self._abstract)
 
     def _listening(self, name: str) -> list[Endpoint]:
         return [
@@ -171,21 +177,22 @@ _NOT_ROUTED = frozenset({dict, list, tuple, str, bytes, int, float, bool, type(N
 V = t.TypeVar("V")
 
 
-def _subscribed(cls: type, by_type: dict[type, V]) -> list[V]:
+def _subscribed(
+    cls: type, by_type: dict[type, V], abstract: list[tuple[type, V]]
+) -> list[V]:
     # Bases come from the MRO; virtual subclasses only issubclass knows.
     if cls in _NOT_ROUTED:
         return []
-    nominal = [by_type[base] for base in cls.__mro__ if base in by_type]
+    bases = cls.__mro__
+    nominal = [by_type[base] for base in bases if base in by_type]
     virtual = [
-        found
-        for base, found in by_type.items()
-        if base not in cls.__mro__ and _is_abstract(base) and issubclass(cls, base)
+        found for base, found in abstract if base not in bases and issubclass(cls, base)
     ]
     return nominal + virtual
 
 
-def _is_abstract(cls: type) -> bool:
-    return hasattr(cls, "__subclasshook__") and "_abc_impl" in vars(cls)
+def _abstract(by_type: dict[type, V]) -> list[tuple[type, V]]:
+    return [(cls, found) for cls, found in by_type.items() if isinstance(cls, ABCMeta)]
 
 
 def _unique(endpoints: Iterable[Endpoint]) -> list[Endpoint]:

@@ -162,7 +162,7 @@ class MessagingSystem:
         return output(reply.with_headers({AGGREGATE_ID: None, ROUTING_KEY: None}))
 
     def aggregate_of(self, cls: type) -> Aggregate | None:
-        """Return what is known of an aggregate, or of one that the class derives from."""
+        """Return what is known of an aggregate, or of one it derives from."""
         for base in cls.__mro__:
             found = self._aggregates.get(base)
             if found is not None:

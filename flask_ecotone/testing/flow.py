@@ -7,6 +7,7 @@ import types
 import typing as t
 from collections.abc import Iterable
 from collections.abc import Mapping
+from contextlib import nullcontext
 from contextlib import suppress
 
 import svcs
@@ -213,7 +214,7 @@ class FlowTesting:
         return t.cast(T, self.system.services.get(cls))
 
     def _forgiving(self, kind: Kind) -> t.ContextManager[None]:
-        return suppress() if self._fails[kind] else suppress(NoHandlerError)
+        return nullcontext() if self._fails[kind] else suppress(NoHandlerError)
 
 
 def flow_testing(

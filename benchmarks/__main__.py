@@ -1,0 +1,33 @@
+"""Runs the benchmarks that are named, or all of them."""
+
+from __future__ import annotations
+
+import argparse
+
+from . import compile
+from . import dispatch
+from . import memory
+from . import model_command
+
+_BENCHMARKS = {
+    "dispatch": dispatch,
+    "memory": memory,
+    "model_command": model_command,
+    "compile": compile,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    listed = ", ".join(_BENCHMARKS)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"one of {listed}")
+    names = parser.parse_args().names
+    for name in names:
+        if name not in _BENCHMARKS:
+            parser.error(f"there is no benchmark {name!r}; there are {listed}")
+    for name in names or _BENCHMARKS:
+        _BENCHMARKS[name].main()
+
+
+if __name__ == "__main__":
+    main()

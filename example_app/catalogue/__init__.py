@@ -1,0 +1,1 @@
+"""The catalogue context: products, prices and what is left on the shelf."""

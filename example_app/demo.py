@@ -1,0 +1,73 @@
+"""Serve the shop on a fresh SQLite file: ``python -m example_app.demo``.
+
+``PORT`` chooses the port (a free one is taken when it is in use) and
+``DEMO_DATABASE_URL`` a database to keep. Stop with Ctrl-C.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from flask import Flask
+from werkzeug.serving import make_server
+
+from . import create_app
+from .extensions import db
+from .seed import seed
+
+
+def prepare(database_url: str) -> Flask:
+    """Build the application and make sure that there is something to sell."""
+    app = create_app(
+        {
+            "SECRET_KEY": os.environ.get("FLASK_SECRET_KEY") or secrets.token_hex(),
+            "SQLALCHEMY_DATABASE_URI": database_url,
+        }
+    )
+    with app.app_context():
+        db.create_all()
+        seed()
+    return app
+
+
+def listen(port: int) -> socket.socket:
+    """Open *port* on this machine, or any free port when it is taken."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError:
+        listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    return listener
+
+
+def serve(app: Flask, port: int) -> None:
+    """Serve *app* until SIGINT or SIGTERM.
+
+    This is also the place to start a worker beside the server, once the first
+    handler is asynchronous: ``flask --app example_app ecotone run <channel>``.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with listen(port) as listener:
+        host, port = listener.getsockname()
+        server = make_server(host, port, app, threaded=True, fd=listener.fileno())
+    with server:
+        print(f"Hedgerow is open: http://{host}:{port} (stop with Ctrl-C)", flush=True)
+        server.serve_forever()
+
+
+def main() -> None:
+    """Run the demo."""
+    port = int(os.environ.get("PORT", "5000"))
+    with TemporaryDirectory(prefix="hedgerow-") as folder:
+        fresh = f"sqlite:///{Path(folder, 'shop.db')}"
+        serve(prepare(os.environ.get("DEMO_DATABASE_URL", fresh)), port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The ordering context: from the cart to the order page."""

@@ -1,0 +1,227 @@
+"""The demo server and a real browser: place an order, see it, call it off."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver import ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.wait import WebDriverWait
+
+from .shopper import ADDRESS
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = "/usr/bin/chromium"
+CHROMEDRIVER = "/usr/bin/chromedriver"
+
+
+@pytest.fixture
+def server() -> t.Iterator[subprocess.Popen[str]]:
+    """The demo as ``tox run -e demo`` starts it, on a free port."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "example_app.demo"],
+        cwd=ROOT,
+        env={**os.environ, "PORT": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def address(server: subprocess.Popen[str]) -> str:
+    """Where the demo says that it can be found."""
+    assert server.stdout
+    with selectors.DefaultSelector() as selector:
+        selector.register(server.stdout, selectors.EVENT_READ)
+        assert selector.select(timeout=30), "the demo printed nothing"
+    line = server.stdout.readline()
+    assert line.startswith("Hedgerow is open: http://127.0.0.1:"), line
+    return line.split()[3]
+
+
+@pytest.fixture(params=["1440x900", "390x844 without JavaScript"])
+def browser(request: pytest.FixtureRequest, tmp_path: Path) -> t.Iterator[Chrome]:
+    """Chromium with a new profile: a desktop, and a phone without JavaScript."""
+    if not (Path(CHROMIUM).exists() and Path(CHROMEDRIVER).exists()):
+        message = f"needs {CHROMIUM} and {CHROMEDRIVER}"
+        if os.environ.get("ECOTONE_REQUIRE_SERVICES") == "1":
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+
+    options = ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    if "without JavaScript" in request.param:
+        options.add_experimental_option(
+            "prefs", {"profile.managed_default_content_settings.javascript": 2}
+        )
+
+    size = request.param.split()[0].split("x")
+    with Chrome(options, Service(CHROMEDRIVER)) as driver:
+        # A window cannot be as narrow as a phone, but its view can.
+        driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {
+                "width": int(size[0]),
+                "height": int(size[1]),
+                "deviceScaleFactor": 1,
+                "mobile": False,
+            },
+        )
+        yield driver
+
+
+class Journey:
+    """What a person does and sees in the browser."""
+
+    def __init__(self, browser: Chrome, address: str) -> None:
+        self.browser = browser
+        self.address = address
+
+    def visit(self, path: str) -> None:
+        """Type an address of the shop."""
+        self.browser.get(self.address + path)
+
+    def press(self, text: str, inside: str = "") -> None:
+        """Press the link or button with this name and wait for the next page."""
+        self._follow(
+            f"{inside}//*[self::a or self::button]"
+            f"[normalize-space()='{text}' or @aria-label='{text}']"
+        )
+
+    def fill(self, fields: dict[str, str]) -> None:
+        """Fill in a form."""
+        for name, value in fields.items():
+            field = self.browser.find_element(By.ID, name)
+            field.clear()
+            field.send_keys(value)
+
+    def sees(self, *texts: str) -> None:
+        """Check the visible text, and that nothing sticks out sideways."""
+        main = self.browser.find_element(By.TAG_NAME, "body")
+        for text in texts:
+            assert text in main.text
+        wide = self.browser.execute_script(
+            "return [...document.querySelectorAll('main *')].filter("
+            "  (e) => e.getBoundingClientRect().right > innerWidth"
+            ").map((e) => e.outerHTML)"
+        )
+        assert wide == []
+
+    def has_focus(self, css: str) -> None:
+        """Wait until this part of the page has the focus: browsers set it late."""
+        expected = self.browser.find_element(By.CSS_SELECTOR, css)
+        WebDriverWait(self.browser, 10).until(
+            lambda browser: browser.switch_to.active_element == expected
+        )
+
+    def _follow(self, xpath: str) -> None:
+        page: WebElement = self.browser.find_element(By.TAG_NAME, "html")
+        self.browser.find_element(By.XPATH, xpath).click()
+        WebDriverWait(self.browser, 10).until(staleness_of(page))
+
+
+def test_order_is_placed_seen_and_cancelled(browser: Chrome, address: str) -> None:
+    """Every form works by itself, and every page shows what the messages did."""
+    shop = Journey(browser, address)
+
+    shop.visit("/")
+    shop.sees("On the shelf", "3 left")
+    shop.press("Add Elderflower White to cart")
+    shop.sees("Elderflower White is in your cart.", "€16.40")
+    shop.press("One Elderflower White more")
+    shop.sees("2 items", "€32.80")
+    shop.press("Go to checkout")
+    shop.fill(ADDRESS)
+    shop.press("Place order")
+
+    assert browser.current_url.startswith(f"{address}/orders/")
+    shop.sees("Thank you,", "Confirmed", "2 × Elderflower White", "€32.80")
+    shop.press("Teas")
+    shop.sees("1 left")
+    shop.press("Orders")
+    shop.sees("Your orders", "€32.80")
+    shop.press(browser.find_element(By.CSS_SELECTOR, ".orders a").text)
+    shop.press("Cancel this order")
+    shop.sees("This order is cancelled", "Everything went back on the shelf.")
+    shop.press("Teas")
+    shop.sees("3 left")
+
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_mistake_at_the_checkout_is_shown_where_it_is(
+    browser: Chrome, address: str
+) -> None:
+    """The message at the top has the focus and leads to the field."""
+    shop = Journey(browser, address)
+
+    shop.visit("/products/forest-floor")
+    shop.press("Add to cart")
+    shop.press("Go to checkout")
+    shop.fill({**ADDRESS, "email": "ada"})
+    shop.press("Place order")
+
+    shop.sees("please check one thing", "Write the whole address")
+    assert browser.title.startswith("Please check")
+    shop.has_focus(".alert")
+    browser.find_element(By.CSS_SELECTOR, ".alert a").click()
+    shop.has_focus("#email")
+    shop.fill({"email": "ada@example.com"})
+    shop.press("Place order")
+    shop.sees("Thank you,", "1 × Forest Floor")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_demo_stops_when_told(
+    server: subprocess.Popen[str], address: str, stop: signal.Signals
+) -> None:
+    """Both ways of stopping end the demo at once and without an error."""
+    server.send_signal(stop)
+    assert server.wait(timeout=10) == 0
+
+
+def test_demo_takes_another_port_when_its_own_is_taken(
+    server: subprocess.Popen[str], address: str
+) -> None:
+    """A second demo on the same port opens beside the first."""
+    port = address.rpartition(":")[2]
+    with subprocess.Popen(
+        [sys.executable, "-m", "example_app.demo"],
+        cwd=ROOT,
+        env={**os.environ, "PORT": port},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as second:
+        assert second.stdout
+        line = second.stdout.readline()
+        second.kill()
+    assert line.startswith("Hedgerow is open:")
+    assert f":{port} " not in line

@@ -1,0 +1,105 @@
+"""Checked by mypy, never run: markers return the very type they decorate."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from flask_ecotone import CommandBus
+from flask_ecotone import EndpointMarker
+from flask_ecotone import Header
+from flask_ecotone import MethodInvocation
+from flask_ecotone import WithEvents
+from flask_ecotone import aggregate
+from flask_ecotone import around
+from flask_ecotone import before
+from flask_ecotone import business_method
+from flask_ecotone import command_bus
+from flask_ecotone import command_handler
+from flask_ecotone import event_handler
+from flask_ecotone import instant_retry
+from flask_ecotone import named_event
+from flask_ecotone import query_handler
+from flask_ecotone import repository_method
+
+
+@named_event("order.was_placed")
+@dataclass(frozen=True)
+class OrderWasPlaced:
+    order_id: str
+
+
+@dataclass(frozen=True)
+class PlaceOrder:
+    order_id: str
+
+
+class Audited(EndpointMarker):
+    pass
+
+
+@aggregate
+class Order(WithEvents):
+    @command_handler
+    @classmethod
+    def place(cls, command: PlaceOrder) -> t.Self:
+        return cls()
+
+    @classmethod
+    @command_handler("order.import")
+    def take_over(cls, command: PlaceOrder) -> t.Self:
+        return cls()
+
+    @Audited()
+    @instant_retry(3)
+    @command_handler("order.cancel")
+    def cancel(self, reason: t.Annotated[str, Header("reason")]) -> bool:
+        return bool(reason)
+
+    @query_handler("order.status")
+    def status(self) -> str:
+        return "new"
+
+
+@event_handler
+def notify(event: OrderWasPlaced) -> None: ...
+
+
+@event_handler(listen_to="order.*")
+def log(event: OrderWasPlaced) -> None: ...
+
+
+@before(pointcut=CommandBus)
+def check(payload: object) -> None: ...
+
+
+@around(pointcut=Audited & ~Audited)
+def audit(invocation: MethodInvocation) -> t.Any:
+    return invocation.proceed()
+
+
+class Orders(t.Protocol):
+    @repository_method
+    def get(self, order_id: str) -> Order: ...
+
+    @business_method("order.status")
+    def status(self, order_id: str) -> str: ...
+
+
+t.assert_type(Order.place(PlaceOrder("1")), Order)
+t.assert_type(Order.take_over(PlaceOrder("1")), Order)
+t.assert_type(Order().cancel("late"), bool)
+t.assert_type(Order().status(), str)
+t.assert_type(OrderWasPlaced("1"), OrderWasPlaced)
+t.assert_type(notify(OrderWasPlaced("1")), None)
+t.assert_type(command_bus, CommandBus)
+
+
+def use(orders: Orders) -> None:
+    t.assert_type(orders.get("1"), Order)
+    t.assert_type(orders.status("1"), str)
+
+
+# A marker that is used wrongly is an error for the type checker too.
+command_handler(endpoint="x")  # type: ignore[call-overload]
+business_method()  # type: ignore[call-arg]

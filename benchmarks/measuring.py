@@ -59,9 +59,7 @@ class Comparison:
         return statistics.median(ours - theirs for ours, theirs in pairs)
 
     def _pairs(self, name: str, floor: str | None) -> list[tuple[float, float]]:
-        return list(
-            zip(self.times[name], self.times[floor or self.floor], strict=True)
-        )
+        return list(zip(self.times[name], self.times[floor or self.floor], strict=True))
 
     def show(self, title: str) -> None:
         """Print a table."""

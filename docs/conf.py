@@ -1,5 +1,7 @@
 from pallets_sphinx_themes import get_version
 from pallets_sphinx_themes import ProjectLink
+from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 
 # Project --------------------------------------------------------------
 
@@ -21,6 +23,7 @@ exclude_patterns = ["_build"]
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
 extlinks = {
     # :ecotone:`modelling/command-handling` is the page of that path.
     "ecotone": ("https://docs.ecotone.tech/%s", "Ecotone: %s"),
@@ -42,3 +45,12 @@ html_sidebars = {
 }
 html_title = f"{project} Documentation ({version})"
 html_show_sourcelink = False
+
+
+def setup(app: Sphinx) -> None:
+    # Overloads tell type checkers that parentheses are optional. A reader is told once,
+    # and sees the options instead.
+    for room in ("endpoints", "gateways", "handlers", "interceptors", "modelling"):
+        analyzer = ModuleAnalyzer.for_module(f"flask_ecotone.decorators.{room}")
+        analyzer.analyze()
+        analyzer.overloads.clear()

@@ -11,6 +11,7 @@ import socket
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 from flask import Flask
 from werkzeug.serving import make_server
@@ -47,12 +48,11 @@ def listen(port: int) -> socket.socket:
 
 
 def serve(app: Flask, port: int) -> None:
-    """Serve *app* until SIGINT or SIGTERM.
+    """Serve *app* until it is told to stop.
 
     This is also the place to start a worker beside the server, once the first
     handler is asynchronous: ``flask --app example_app ecotone run <channel>``.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with listen(port) as listener:
         host, port = listener.getsockname()
         server = make_server(host, port, app, threaded=True, fd=listener.fileno())
@@ -61,8 +61,17 @@ def serve(app: Flask, port: int) -> None:
         server.serve_forever()
 
 
+def stop(*_: object) -> NoReturn:
+    """Leave at the first signal; a second one on the way out changes nothing."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(0)
+
+
 def main() -> None:
     """Run the demo."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     port = int(os.environ.get("PORT", "5000"))
     with TemporaryDirectory(prefix="hedgerow-") as folder:
         fresh = f"sqlite:///{Path(folder, 'shop.db')}"

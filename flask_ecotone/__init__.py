@@ -1,5 +1,6 @@
 """Ecotone for Flask: commands, queries, events and aggregates on messaging."""
 
+from .console import ConsoleWriter as ConsoleWriter
 from .decorators import add_header as add_header
 from .decorators import after as after
 from .decorators import aggregate as aggregate
@@ -10,6 +11,7 @@ from .decorators import before as before
 from .decorators import business_method as business_method
 from .decorators import command_handler as command_handler
 from .decorators import ConfigVariable as ConfigVariable
+from .decorators import console_command as console_command
 from .decorators import content_type as content_type
 from .decorators import converter as converter
 from .decorators import EndpointMarker as EndpointMarker
@@ -24,6 +26,9 @@ from .decorators import instant_retry as instant_retry
 from .decorators import internal_handler as internal_handler
 from .decorators import media_type_converter as media_type_converter
 from .decorators import named_event as named_event
+from .decorators import on_tenant_activation as on_tenant_activation
+from .decorators import on_tenant_deactivation as on_tenant_deactivation
+from .decorators import Option as Option
 from .decorators import Payload as Payload
 from .decorators import Pointcut as Pointcut
 from .decorators import presend as presend
@@ -35,10 +40,18 @@ from .decorators import remove_header as remove_header
 from .decorators import repository as repository
 from .decorators import repository_method as repository_method
 from .decorators import revision as revision
+from .decorators import sql_param as sql_param
+from .decorators import sql_query as sql_query
+from .decorators import sql_write as sql_write
+from .decorators import SqlParam as SqlParam
 from .decorators import TargetIdentifier as TargetIdentifier
 from .decorators import TargetVersion as TargetVersion
+from .decorators import TenantConnection as TenantConnection
+from .decorators import TenantSession as TenantSession
 from .decorators import Version as Version
+from .decorators import with_tenant_resolver as with_tenant_resolver
 from .decorators import without_transaction as without_transaction
+from .definitions import FetchMode as FetchMode
 from .extension import Ecotone as Ecotone
 from .gateways import CommandBus as CommandBus
 from .gateways import EventBus as EventBus
@@ -52,3 +65,6 @@ from .handling.invocation import MethodInvocation as MethodInvocation
 from .message import Message as Message
 from .modelling import Event as Event
 from .modelling import WithEvents as WithEvents
+from .tenancy import MultiTenantConfiguration as MultiTenantConfiguration
+from .tenancy import SQLAlchemyConnectionReference as SQLAlchemyConnectionReference
+from .threads import copy_current_message_context as copy_current_message_context

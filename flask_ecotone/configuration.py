@@ -7,13 +7,17 @@ import json
 import os
 import typing as t
 from collections.abc import Mapping
-from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import fields
+from pathlib import Path
 
 from flask import Flask
 
 from .errors import ConfigurationError
 from .services import Services
+from .tenancy import MultiTenantConfiguration
+from .tenancy import SQLAlchemyConnectionReference
+from .tenancy.configuration import DEFAULT_CONNECTION
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off", "none"})
@@ -31,11 +35,24 @@ class Config:
     instant_retries: int = 0
     test: bool = False
     fail_fast: bool = False
+    #: Whether what a boot finds is kept for the next one.
+    is_cached: bool = False
+    #: Where it is kept; by default ``instance/ecotone``.
+    cache_dir: Path | None = None
+    #: The tenants that ``ECOTONE_TENANT…`` keys configure, if any.
+    tenants: MultiTenantConfiguration | None = None
+
+    @property
+    def is_production(self) -> bool:
+        """Whether what is kept is trusted until it is cleared."""
+        return self.environment in ("prod", "production")
 
     @property
     def hash(self) -> str:
-        """A fingerprint of the configuration."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        """A fingerprint of the configuration, the same wherever the app stands."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        del values["cache_dir"], values["tenants"]
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -50,16 +67,31 @@ def read_config(app: Flask) -> Config:
             f"ECOTONE_HANDLER_COMMIT is {commit!r}. It says what db.session.commit()"
             " does inside a command: 'flush' or 'raise'."
         )
+    environment, is_stated = _environment(app)
+    cache_dir = _text(app, "ECOTONE_CACHE_DIR")
     return Config(
+        is_cached=_flag(
+            app,
+            "ECOTONE_CACHE_CONFIGURATION",
+            # Production that nobody asked for may be somebody trying things out.
+            is_stated and environment in ("prod", "production"),
+        ),
+        cache_dir=Path(cache_dir) if cache_dir else None,
         service_name=_text(app, "ECOTONE_SERVICE_NAME"),
         namespaces=_list(app, "ECOTONE_NAMESPACES"),
         load_app_namespaces=_flag(app, "ECOTONE_LOAD_APP_NAMESPACES", True),
-        environment=_environment(app),
+        environment=environment,
         handler_commit=commit,
         instant_retries=_number(app, "ECOTONE_INSTANT_RETRIES", 0),
         test=_flag(app, "ECOTONE_TEST", False),
-        fail_fast=_flag(app, "ECOTONE_FAIL_FAST", False),
+        fail_fast=fails_fast(app),
+        tenants=_tenants(app),
     )
+
+
+def fails_fast(app: Flask) -> bool:
+    """Whether ``init_app`` compiles; the rest is read later, at the first use."""
+    return _flag(app, "ECOTONE_FAIL_FAST", False)
 
 
 class AppVariables:
@@ -108,11 +140,35 @@ class AppVariables:
 _ABSENT = object()
 
 
-def _environment(app: Flask) -> str:
+def _tenants(app: Flask) -> MultiTenantConfiguration | None:
+    tenants = _raw(app, "ECOTONE_TENANTS")
+    if tenants is None:
+        return None
+    if isinstance(tenants, str):
+        pairs = (part.split("=", 1) for part in _list(app, "ECOTONE_TENANTS"))
+        tenants = {name.strip(): bind[-1].strip() for name, *bind in pairs if bind}
+    default = _text(app, "ECOTONE_DEFAULT_TENANT_BIND")
+    return MultiTenantConfiguration(
+        _text(app, "ECOTONE_TENANT_HEADER") or "tenant",
+        tenants,
+        None if default is None else _connection(app, default),
+    )
+
+
+def _connection(app: Flask, name: str) -> SQLAlchemyConnectionReference:
+    if name == DEFAULT_CONNECTION and name not in app.config.get(
+        "SQLALCHEMY_BINDS", {}
+    ):
+        return SQLAlchemyConnectionReference.default_connection()
+    return SQLAlchemyConnectionReference.create(name)
+
+
+def _environment(app: Flask) -> tuple[str, bool]:
+    """Return the environment, and whether somebody said so."""
     given = _text(app, "ECOTONE_ENVIRONMENT") or os.environ.get("APP_ENV")
     if given:
-        return given
-    return "test" if app.testing else "dev" if app.debug else "production"
+        return given, True
+    return "test" if app.testing else "dev" if app.debug else "production", False
 
 
 def _raw(app: Flask, name: str) -> t.Any:

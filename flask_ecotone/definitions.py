@@ -23,6 +23,7 @@ class Kind(enum.Enum):
     QUERY = "query"
     EVENT = "event"
     INTERNAL = "internal"
+    CONSOLE = "console"
 
 
 class Advice(enum.Enum):
@@ -32,6 +33,21 @@ class Advice(enum.Enum):
     BEFORE = "before"
     AROUND = "around"
     AFTER = "after"
+
+
+class FetchMode(enum.Enum):
+    """What a query returns of the rows it finds."""
+
+    #: All rows.
+    ROWS = "rows"
+    #: The first column of all rows.
+    FIRST_COLUMN = "first column"
+    #: The first row.
+    FIRST_ROW = "first row"
+    #: The first column of the first row.
+    SCALAR = "scalar"
+    #: All rows, one at a time.
+    ITERATE = "iterate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +142,48 @@ class RepositoryMethodMark(Mark):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleCommandMark(Mark):
+    """A function is a command of the command line."""
+
+    #: Its name; colons separate groups.
+    name: str
+    #: The help text; empty for the docstring.
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlMark(Mark):
+    """A method of a Protocol executes SQL."""
+
+    sql: str
+    #: The bind key of the database; ``None``: where the session leads.
+    bind: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlQueryMark(SqlMark):
+    """A method of a Protocol returns what SQL finds."""
+
+    #: ``None``: as the return annotation says.
+    fetch: FetchMode | None = None
+    reply_media_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlWriteMark(SqlMark):
+    """A method of a Protocol changes rows with SQL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlParameterMark(Mark):
+    """A parameter of SQL is computed from the arguments of the method."""
+
+    name: str
+    expression: t.Any
+    convert_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConverterMark(Mark):
     """A function converts a value of one type to another."""
 
@@ -178,6 +236,20 @@ class PropagateHeadersMark(Mark):
     """Whether messages sent while handling inherit headers."""
 
     propagate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantHookMark(Mark):
+    """A function is called when a tenant is activated, or deactivated."""
+
+    on_activation: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantResolverMark(Mark):
+    """The tenant of an inbound message follows from the message."""
+
+    expression: t.Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

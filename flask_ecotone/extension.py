@@ -2,54 +2,37 @@
 
 from __future__ import annotations
 
-import sys
-import sysconfig
-import threading
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 
 import svcs
 import svcs.flask
 from flask import current_app
 from flask import Flask
 from flask import has_app_context
-from flask import has_request_context
 
+from .cli import add_console_commands
 from .cli import ecotone_cli
-from .configuration import AppVariables
-from .configuration import Config
-from .configuration import read_config
-from .definitions import InstantRetryMark
-from .discovery import Catalogue
-from .discovery import collect
-from .discovery import marked_in
-from .discovery import scan_root
+from .configuration import fails_fast
 from .errors import ConfigurationError
-from .errors import EcotoneError
-from .gateways import build_gateways
 from .gateways import CommandBus
 from .gateways import EventBus
 from .gateways import QueryBus
-from .message import checked_metadata
-from .services import Services
-from .storage.models import SQLAlchemyRepository
+from .state import Declarations
+from .state import EcotoneState
+from .state import Provider
+from .state import SVCS_REGISTRY
 from .storage.session import take_over
-from .storage.transaction import SessionTransaction
-from .system import compile_system
-from .system import Configuration
 from .system import MessagingSystem
-from .testing.recorder import MessageRecorder
+from .tenancy import MultiTenantConfiguration
+from .tenancy import Tenancy
 
 if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
 T = t.TypeVar("T")
 F = t.TypeVar("F", bound=Callable[..., t.Any])
-Provider = Callable[[], dict[str, t.Any]]
-
-_REGISTRY = "svcs_registry"
 
 
 class Ecotone:
@@ -79,15 +62,19 @@ class Ecotone:
         services: dict[t.Any, Callable[..., t.Any]] | None = None,
     ) -> None:
         self._db = db
-        self._packages = None if packages is None else tuple(packages)
+        configurations = []
         for given in (*channels, *extensions):
-            raise ConfigurationError(
-                f"Ecotone() was given {given!r}, which configures nothing that this"
-                " version has."
-            )
-        self._services = dict(services or {})
-        self._registered: list[t.Any] = []
-        self._metadata_providers: list[Provider] = []
+            if not isinstance(given, MultiTenantConfiguration):
+                raise ConfigurationError(
+                    f"Ecotone() was given {given!r}, which configures nothing that"
+                    " this version has."
+                )
+            configurations.append(given)
+        self._declarations = Declarations(
+            None if packages is None else tuple(packages),
+            tuple(configurations),
+            dict(services or {}),
+        )
         if app is not None:
             self.init_app(app)
 
@@ -106,14 +93,15 @@ class Ecotone:
                 " Import and use that instance instead."
             )
         db = db or self._db or app.extensions.get("sqlalchemy")
-        if _REGISTRY not in app.extensions:
+        if SVCS_REGISTRY not in app.extensions:
             svcs.flask.init_app(app)
         if db is not None:
-            take_over(db)
-        state = app.extensions["ecotone"] = EcotoneState(app, self, db)
+            take_over(db, _current_routing)
+        state = app.extensions["ecotone"] = EcotoneState(app, self._declarations, db)
         app.cli.add_command(ecotone_cli, "ecotone")
+        add_console_commands(app, state)
         app.teardown_appcontext(state.end_context)
-        if state.config.fail_fast:
+        if fails_fast(app):
             state.compile()
 
     def compile(self) -> MessagingSystem:
@@ -145,7 +133,7 @@ class Ecotone:
         :param factory: Returns the service; svcs may pass it its container.
         """
         self._refuse_late("provide")
-        self._services[service_type] = factory
+        self._declarations.services[service_type] = factory
 
     def provider(self, factory: F) -> F:
         """Decorate the factory of the service that it is annotated to return."""
@@ -161,15 +149,32 @@ class Ecotone:
     def register(self, *found: t.Any) -> None:
         """Register classes and functions besides those in scanned packages."""
         self._refuse_late("register")
-        self._registered.extend(each for each in found if each not in self._registered)
+        registered = self._declarations.registered
+        registered.extend(each for each in found if each not in registered)
 
     def metadata_provider(self, provider: Provider) -> Provider:
         """Decorate a function that returns headers for messages sent in a request.
 
         It runs for the first message of a flow; metadata given to the bus wins.
         """
-        self._metadata_providers.append(provider)
+        self._declarations.metadata_providers.append(provider)
         return provider
+
+    def add_tenant(self, tenant: str, database: str) -> None:
+        """Add a tenant to the current application, in this process.
+
+        :param database: A key of ``SQLALCHEMY_BINDS``, or the URL of a database. Its
+            engine is opened when it is first used.
+        :raises ConfigurationError: The tenant exists, or the application has none.
+        """
+        self._tenancy().tenants.add(tenant, database)
+
+    def remove_tenant(self, tenant: str) -> None:
+        """Remove a tenant that was added at run time, and dispose its engine.
+
+        :raises UnknownTenantError: It wasn't added.
+        """
+        self._tenancy().tenants.remove(tenant)
 
     @property
     def command_bus(self) -> CommandBus:
@@ -186,11 +191,24 @@ class Ecotone:
         """The event bus of the current application."""
         return _current_state().event_bus
 
+    def _tenancy(self) -> Tenancy:
+        tenancy = _current_state().tenancy
+        if tenancy is None:
+            raise ConfigurationError(
+                "The application has no tenants. Give Ecotone a"
+                " MultiTenantConfiguration, or set ECOTONE_TENANTS."
+            )
+        return tenancy
+
     def _refuse_late(self, method: str) -> None:
         state = None
         if has_app_context():
             state = current_app.extensions.get("ecotone")
-        if state is not None and state.is_compiled and state.extension is self:
+        if (
+            state is not None
+            and state.is_compiled
+            and state.declarations is self._declarations
+        ):
             raise RuntimeError(
                 f"'ecotone.{method}()' was called after the messaging system of the"
                 f" application {current_app.name!r} was compiled, and would have no"
@@ -198,181 +216,11 @@ class Ecotone:
             )
 
 
-class EcotoneState:
-    """What belongs to one application.
-
-    :attr:`system` is compiled on first access, by one thread, once.
-    """
-
-    def __init__(self, app: Flask, extension: Ecotone, db: SQLAlchemy | None) -> None:
-        self._app = app
-        self.extension = extension
-        self._db = db
-        self._lock = threading.RLock()
-        self._is_compiling = False
-        self._system: MessagingSystem | None = None
-        self._failure: EcotoneError | None = None
-        self._config: Config | None = None
-        self._transaction: SessionTransaction | None = None
-        self.recorder: MessageRecorder | None = None
-        self.command_bus: CommandBus
-        self.query_bus: QueryBus
-        self.event_bus: EventBus
-
-    def __getattr__(self, name: str) -> t.Any:
-        # The buses become attributes when the system is compiled.
-        if name in ("command_bus", "query_bus", "event_bus"):
-            self.compile()
-            return self.__dict__[name]
-        raise AttributeError(name)
-
-    @property
-    def config(self) -> Config:
-        """The configuration; read once."""
-        if self._config is None:
-            self._config = read_config(self._app)
-        return self._config
-
-    @property
-    def config_hash(self) -> str:
-        """A fingerprint of the configuration."""
-        return self.config.hash
-
-    @property
-    def is_compiled(self) -> bool:
-        """Whether the system is there."""
-        return self._system is not None
-
-    @property
-    def system(self) -> MessagingSystem:
-        """The messaging system, compiled on first access."""
-        return self._system or self.compile()
-
-    def compile(self) -> MessagingSystem:
-        """Compile the system if it isn't yet.
-
-        :raises ConfigurationError: It can't be; each time the same error.
-        """
-        with self._lock:
-            if self._system is not None:
-                return self._system
-            if self._failure is not None:
-                raise type(self._failure)(*self._failure.args) from (
-                    self._failure.__cause__
-                )
-            if self._is_compiling:
-                raise ConfigurationError(
-                    "Ecotone was used by a module while it was importing that module to"
-                    " look for handlers. Use buses and gateways inside functions, not"
-                    " at import time."
-                )
-            self._is_compiling = True
-            try:
-                return self._compile()
-            except EcotoneError as error:
-                self._failure = error
-                raise
-            finally:
-                self._is_compiling = False
-
-    def end_context(self, error: BaseException | None) -> None:
-        """Write what a nested app context has pending for the command around it."""
-        if error is None and self._transaction is not None:
-            self._transaction.flush_guest()
-
-    def _compile(self) -> MessagingSystem:
-        config = self.config
-        registry: svcs.Registry = self._app.extensions[_REGISTRY]
-        for service_type, factory in self.extension._services.items():
-            registry.register_factory(service_type, factory)
-        services = Services(registry)
-        services.provide_value(Flask, self._app)
-        catalogue = self._catalogue(config)
-        transaction, models = self._database(config, catalogue)
-        if config.test and self.recorder is None:
-            self.recorder = MessageRecorder()
-        retries = config.instant_retries
-        system = compile_system(
-            catalogue,
-            Configuration(
-                services=services,
-                variables=AppVariables(self._app, services),
-                logger=self._app.logger.getChild("ecotone"),
-                transaction=transaction,
-                models=models,
-                retry=InstantRetryMark(times=retries) if retries else None,
-                observer=self.recorder.record if self.recorder else None,
-                provider=self._provider(),
-            ),
-        )
-        build_gateways(system, catalogue)
-        self.command_bus = services.get(CommandBus)
-        self.query_bus = services.get(QueryBus)
-        self.event_bus = services.get(EventBus)
-        self._transaction = transaction
-        self._system = system
-        return system
-
-    def _catalogue(self, config: Config) -> Catalogue:
-        found = [*self.extension._registered, *marked_in(self._packages(config))]
-        return collect(found, config.environment)
-
-    def _packages(self, config: Config) -> Iterator[str]:
-        if self.extension._packages is not None:
-            yield from self.extension._packages
-        yield from config.namespaces
-        if self.extension._packages is not None or config.namespaces:
-            return
-        if config.load_app_namespaces:
-            root = scan_root(self._app.import_name)
-            yield root
-            for blueprint in self._app.blueprints.values():
-                found = scan_root(blueprint.import_name)
-                if not _is_installed(found) or _is_installed(root):
-                    yield found
-                else:
-                    # Somebody else's package: what it imports is not ours to run.
-                    yield blueprint.import_name
-
-    def _database(
-        self, config: Config, catalogue: Catalogue
-    ) -> tuple[SessionTransaction | None, list[SQLAlchemyRepository]]:
-        db = self._db
-        if db is None:
-            if "sqlalchemy" in self._app.extensions:
-                raise ConfigurationError(
-                    "Flask-SQLAlchemy was registered on the application after Ecotone."
-                    " Call db.init_app(app) before ecotone.init_app(app)."
-                )
-            for cls in catalogue.aggregates:
-                if hasattr(cls, "__mapper__"):
-                    raise ConfigurationError(
-                        f"The aggregate {cls.__qualname__} is a database model and"
-                        " requires a 'db' connection to be configured. Call"
-                        " db.init_app(app) before ecotone.init_app(app)."
-                    )
-            return None, []
-        if has_app_context() and current_app._get_current_object() is self._app:  # type: ignore[attr-defined]
-            engines = db.engines
-        else:
-            with self._app.app_context():
-                engines = db.engines
-        transaction = SessionTransaction(db, engines, config.handler_commit)
-        return transaction, [SQLAlchemyRepository(lambda: db.session())]
-
-    def _provider(self) -> Provider | None:
-        providers = self.extension._metadata_providers
-        if not providers:
-            return None
-
-        def provide() -> dict[str, t.Any]:
-            headers: dict[str, t.Any] = {}
-            if has_request_context():
-                for provider in providers:
-                    headers.update(checked_metadata(provider()))
-            return headers
-
-        return provide
+def _current_routing() -> Tenancy | None:
+    # Asked whenever db.session is used, so past the proxy's own look-up.
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    state = app.extensions.get("ecotone")
+    return None if state is None else t.cast(EcotoneState, state).tenancy
 
 
 def _current_state() -> EcotoneState:
@@ -384,9 +232,3 @@ def _current_state() -> EcotoneState:
             " 'Ecotone' instances?"
         )
     return t.cast(EcotoneState, state)
-
-
-def _is_installed(name: str) -> bool:
-    file = getattr(sys.modules.get(name), "__file__", None) or ""
-    paths = sysconfig.get_paths()
-    return any(file.startswith(paths[key]) for key in ("purelib", "platlib"))

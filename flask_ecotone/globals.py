@@ -7,11 +7,11 @@ import typing as t
 from flask import current_app
 from werkzeug.local import LocalProxy
 
-from .extension import EcotoneState
 from .gateways import CommandBus
 from .gateways import EventBus
 from .gateways import QueryBus
 from .message import Message
+from .state import EcotoneState
 
 _no_extension = """\
 The Flask app {name!r} has no 'Ecotone' extension.
@@ -42,12 +42,15 @@ current_ecotone: EcotoneState = t.cast(EcotoneState, LocalProxy(_state))
 
 
 class _Sends(LocalProxy[t.Any]):
-    # Found on the class, the method used for most messages skips the proxy's own
-    # look-up of attributes, which takes longer than handling a message.
+    # Found on the class, a method skips the proxy's own look-up of attributes, which
+    # takes longer than handling a message.
     __slots__ = ()
 
     def send(self, *args: t.Any, **options: t.Any) -> t.Any:
         return self._get_current_object().send(*args, **options)
+
+    def send_with_routing(self, *args: t.Any, **options: t.Any) -> t.Any:
+        return self._get_current_object().send_with_routing(*args, **options)
 
 
 class _Publishes(LocalProxy[t.Any]):
@@ -55,6 +58,9 @@ class _Publishes(LocalProxy[t.Any]):
 
     def publish(self, *args: t.Any, **options: t.Any) -> None:
         self._get_current_object().publish(*args, **options)
+
+    def publish_with_routing(self, *args: t.Any, **options: t.Any) -> None:
+        self._get_current_object().publish_with_routing(*args, **options)
 
 
 command_bus: CommandBus = t.cast(CommandBus, _Sends(lambda: _state().command_bus))

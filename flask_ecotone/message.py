@@ -72,8 +72,8 @@ NOT_PROPAGATED = frozenset(
     }
 )
 
-#: Headers that are neither inherited nor made: the sender gives them or there are none.
-_ONLY_GIVEN = NOT_PROPAGATED - {MESSAGE_ID, CORRELATION_ID, PARENT_ID, TIMESTAMP}
+#: Headers that are made when the headers are completed.
+_MADE = frozenset({MESSAGE_ID, CORRELATION_ID, PARENT_ID, TIMESTAMP})
 
 _IDS_PER_BATCH = 256
 _RANDOM_BYTES = 10
@@ -175,7 +175,7 @@ class Message:
         inherited.
     """
 
-    __slots__ = ("_given", "_headers", "_parent", "payload", "scope")
+    __slots__ = ("_given", "_headers", "_origin", "_parent", "payload", "scope")
 
     #: Whether the messages that it causes inherit its headers.
     propagates: t.ClassVar[bool] = True
@@ -195,6 +195,7 @@ class Message:
         self._given = headers
         self._parent = parent
         self._headers: Headers | None = None
+        self._origin: Message | None = None
         self.scope = None
 
     @property
@@ -209,13 +210,16 @@ class Message:
 
     def header(self, name: str, default: t.Any = None) -> t.Any:
         """Return one header, or the default when the message doesn't carry it."""
-        if name in _ONLY_GIVEN:
-            # Read before the check: another thread may complete the headers now.
-            given = self._given
-            if self._headers is None:
-                value = given.get(name) if given else None
-                return default if value is None else value
-        return self.headers.get(name, default)
+        # Read before the check: another thread may complete the headers now.
+        given, parent = self._given, self._parent
+        if self._headers is not None or name in _MADE:
+            return self.headers.get(name, default)
+        if given and name in given:
+            value = given[name]
+            return default if value is None else value
+        if parent is None or not parent.propagates or name in NOT_PROPAGATED:
+            return default
+        return parent.header(name, default)
 
     def with_payload(self, payload: t.Any, headers: t.Any = None) -> Message:
         """Return the same message with another payload.
@@ -245,26 +249,31 @@ class Message:
 
     def _complete(self) -> Headers:
         with _materialising:
-            if self._headers is not None:
-                return self._headers
-            parent = self._parent
-            if parent is not None and not parent.propagates:
-                parent = None
-            values = {} if parent is None else parent.headers.propagated()
-            if self._given:
-                values.update(self._given)
-            values = {k: v for k, v in values.items() if v is not None}
-            values.setdefault(MESSAGE_ID, new_id())
-            values.setdefault(TIMESTAMP, int(time.time()))
-            if parent is None:
-                values.setdefault(CORRELATION_ID, values[MESSAGE_ID])
-            else:
-                values[CORRELATION_ID] = parent.headers.correlation_id
-                if values[MESSAGE_ID] != parent.headers.message_id:
-                    values[PARENT_ID] = parent.headers.message_id
-            headers = self._headers = Headers(values)
-            self._given = self._parent = None
+            headers = self._headers
+            if headers is None:
+                origin = self._origin
+                headers = self._make_headers() if origin is None else origin.headers
+                self._headers = headers
+                self._given = self._parent = self._origin = None
             return headers
+
+    def _make_headers(self) -> Headers:
+        parent = self._parent
+        if parent is not None and not parent.propagates:
+            parent = None
+        values = {} if parent is None else parent.headers.propagated()
+        if self._given:
+            values.update(self._given)
+        values = {k: v for k, v in values.items() if v is not None}
+        values.setdefault(MESSAGE_ID, new_id())
+        values[TIMESTAMP] = values.get(TIMESTAMP) or int(time.time())
+        if parent is None:
+            values.setdefault(CORRELATION_ID, values[MESSAGE_ID])
+        else:
+            values[CORRELATION_ID] = parent.headers.correlation_id
+            if values[MESSAGE_ID] != parent.headers.message_id:
+                values[PARENT_ID] = parent.headers.message_id
+        return Headers(values)
 
 
 class IsolatedMessage(Message):
@@ -275,8 +284,12 @@ class IsolatedMessage(Message):
 
 
 def _copy(message: Message, cls: type[Message] = Message) -> Message:
-    copied = cls(message.payload)
-    copied._headers = message.headers
+    # Both have one id, made when either is asked for it. What completing sets comes
+    # last: another thread may complete the headers now.
+    copied = cls(message.payload, message._given, message._parent)
+    copied._headers = message._headers
+    if copied._headers is None:
+        copied._origin = message
     copied.scope = message.scope
     return copied
 

@@ -188,6 +188,8 @@ def runtime_class(annotation: t.Any) -> type | None:
     origin = t.get_origin(annotation) or annotation
     if isinstance(origin, t.NewType):
         return runtime_class(origin.__supertype__)
+    if origin is t.Any or origin is MISSING:
+        return None  # they are classes to Python, and no value is one of theirs
     return origin if isinstance(origin, type) else None
 
 
@@ -205,6 +207,8 @@ def type_name(annotation: t.Any) -> str:
     """Return a type as a reader would write it."""
     if annotation is MISSING:
         return "no annotation"
+    if annotation is type(None):
+        return "None"
     if isinstance(annotation, type) and t.get_origin(annotation) is None:
         return annotation.__qualname__
     return str(annotation).replace("typing.", "")

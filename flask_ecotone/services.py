@@ -125,10 +125,23 @@ class _Scope:
             if not is_constructible(key):
                 raise _Missing(key, tuple(self._path))
             # Kept only once it is complete: a failure leaves nothing half built.
-            made = self._made[key] = svcs.autowire(key)(t.cast(svcs.Container, self))
+            made = self._made[key] = self._wire(key)
             return made
         finally:
             self._path.pop()
+
+    def _wire(self, cls: type) -> t.Any:
+        try:
+            return svcs.autowire(cls)(t.cast(svcs.Container, self))
+        except TypeError:
+            for parameter in inspect.signature(cls).parameters.values():
+                if parameter.annotation is parameter.default is parameter.empty:
+                    raise ServiceNotFoundError(
+                        f"The parameter {parameter.name!r} of {_name(cls)}() has no"
+                        " annotation, so nothing says which service it takes. Annotate"
+                        f" it, or register ecotone.provide({_name(cls)}, factory)."
+                    ) from None
+            raise
 
     def close(self) -> None:
         self._container.close()
@@ -146,6 +159,8 @@ def _explain(missing: t.Any, path: tuple[t.Any, ...]) -> str:
         needed = f" It is needed for {' → '.join(map(_name, path))}."
     kind = "name" if isinstance(missing, str) else "type"
     register = f"ecotone.provide({_name(missing)}, factory)"
+    if _is_bus(missing):
+        register = f"ecotone.register({_name(missing)})"
     return (
         f"No service of the {kind} {_name(missing)} was found: nothing is"
         f" registered and it can't be made without a factory.{needed} Register"
@@ -163,7 +178,12 @@ def is_constructible(key: t.Any) -> bool:
         and not inspect.isabstract(cls)
         and abc.ABC not in cls.__bases__
         and not getattr(cls, "_is_protocol", False)
+        and not _is_bus(cls)
     )
+
+
+def _is_bus(key: t.Any) -> bool:
+    return hasattr(key, "__ecotone_bus__")
 
 
 def _name(key: t.Any) -> str:

@@ -20,13 +20,23 @@ PACKAGE = Path(__file__).parent.parent / "flask_ecotone"
 #: Rooms by layer. A dotted name is a part of a room that stands on a layer of its own.
 LAYERS: t.Final[dict[int, tuple[str, ...]]] = {
     0: ("errors", "message", "definitions", "signals", "reflection"),
-    1: ("context", "conversion", "decorators"),
+    1: ("context", "console", "conversion", "decorators"),
     2: ("discovery", "services", "storage.protocols", "channels.protocols"),
     3: ("handling", "tenancy", "storage", "channels"),
     4: ("modelling", "projecting"),
     5: ("system",),
     6: ("gateways", "consuming"),
-    7: ("extension", "configuration", "globals", "cli", "testing", "dashboard"),
+    7: (
+        "extension",
+        "configuration",
+        "state",
+        "scanning",
+        "globals",
+        "threads",
+        "cli",
+        "testing",
+        "dashboard",
+    ),
 }
 LAYER_OF: t.Final = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 DOOR: t.Final = 7

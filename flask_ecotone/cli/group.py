@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import typing as t
-from collections.abc import Sequence
 
 import click
 from flask import current_app
 from flask.cli import AppGroup
 
 from ..errors import EcotoneError
+from .writer import print_table
 
 
 class EcotoneGroup(AppGroup):
@@ -53,7 +53,7 @@ def list_command(as_json: bool) -> None:
             " application's package, or name packages in Ecotone(packages=[…])."
         )
         return
-    table(
+    print_table(
         ("Kind", "Message", "Handler", "Location", "Channel", "Interceptors"),
         [
             (
@@ -78,12 +78,3 @@ def check_command() -> None:
     system = current_app.extensions["ecotone"].system
     count = len(system.endpoints)
     click.echo(f"{count} endpoint{'' if count == 1 else 's'}, no errors.")
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under headings, in columns."""
-    lines = [tuple(headings), *map(tuple, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
-    for number, line in enumerate(lines):
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.secho("  ".join(padded).rstrip(), bold=number == 0)

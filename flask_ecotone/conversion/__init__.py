@@ -3,9 +3,11 @@
 from .conversion import Conversion as Conversion
 from .conversion import user_converter as user_converter
 from .conversion import UserConverter as UserConverter
+from .expressions import as_number as as_number
 from .expressions import compile_expression as compile_expression
 from .expressions import EVALUATION_ARGUMENTS as EVALUATION_ARGUMENTS
 from .expressions import Expression as Expression
+from .expressions import names_in as names_in
 from .media_type import JSON as JSON
 from .media_type import MediaType as MediaType
 from .media_type import MediaTypeConverter as MediaTypeConverter

@@ -26,9 +26,13 @@ from .media_type import JSON
 from .media_type import MediaType
 from .media_type import MediaTypeConverter
 from .media_type import PYTHON
+from .nesting import convert_parts
+from .nesting import mentions
+from .nesting import replace_parts
 
 Decoder = Callable[[t.Any, "str | None"], t.Any]
 _UNCONVERTED = object()
+_PLAIN = (str, int, float, bool, dict, list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,13 @@ class Conversion:
         self._converters = list(converters)
         self._media_type_converters = list(media_type_converters)
         self._from_json: dict[t.Any, t.Any] = {}
+        self._targets = frozenset(found.target for found in self._converters)
+        self._mentions: dict[t.Any, bool] = {}
+        self._encoders = [
+            found
+            for found in self._converters
+            if found.target in _PLAIN and found.source not in (*_PLAIN, t.Any, object)
+        ]
 
     def decoder(self, target: t.Any) -> Decoder:
         """Return a function of a value and its media type that returns the target type.
@@ -95,8 +106,10 @@ class Conversion:
         is_accepted = accepts(target)
 
         def decode(value: t.Any, media_type: str | None) -> t.Any:
-            if media_type is not None and not media_type.startswith(PYTHON):
-                return self._decode_media(value, MediaType.parse(media_type), target)
+            if media_type is not None:
+                source = MediaType.parse(media_type)
+                if source.essence != PYTHON:
+                    return self._decode_media(value, source, target)
             return value if is_accepted(value) else self.convert(value, target)
 
         return decode
@@ -106,17 +119,36 @@ class Conversion:
 
         :raises ConversionError: Nothing converts such a value to the type.
         """
-        converted = self._by_user(value, target)
-        if converted is not _UNCONVERTED:
-            return converted
         try:
+            converted = self._by_user(value, target)
+            if converted is not _UNCONVERTED:
+                return converted
+            plain = _plain(value)
+            if self._is_mentioned_in(target):
+                plain = convert_parts(plain, target, self._part)
             return msgspec.convert(
-                _plain(value), target, strict=False, dec_hook=self._decode_nested
+                plain, target, strict=False, dec_hook=self._decode_nested
             )
         except ConversionError:
             raise
         except (msgspec.ValidationError, TypeError, ValueError) as error:
             raise _failure(value, target, error) from error
+
+    def sources_of(self, target: t.Any) -> list[t.Any]:
+        """Return what the application's converters make a type of."""
+        return [c.source for c in self._converters if c.target == target]
+
+    def to_scalar(self, value: t.Any) -> t.Any:
+        """Return the text or number that a converter makes of a value, or itself."""
+        for found in self._encoders:
+            if found.target in (str, int, float) and found.takes(value):
+                return found.function(value)
+        return value
+
+    def scalar_of(self, source: t.Any) -> t.Any | None:
+        """Return the type of text or number that a converter makes of a type, if any."""
+        made = [c.target for c in self._encoders if c.source == source]
+        return next((found for found in made if found in (str, int, float)), None)
 
     def encode(self, value: t.Any, media_type: str) -> t.Any:
         """Return a value in a media type: ``str`` for JSON.
@@ -131,6 +163,8 @@ class Conversion:
             found = make()
             if found.matches(type(value), python, str, target):
                 return found.convert(value, type(value), python, str, target)
+        if self._encoders:
+            value = replace_parts(value, self._encoded_part)
         try:
             if target.essence == JSON:
                 return msgspec.json.encode(value, enc_hook=self._encode_nested).decode()
@@ -170,7 +204,7 @@ class Conversion:
     def _decode_json(self, text: str | bytes | bytearray, target: t.Any) -> t.Any:
         if target is MISSING or target is object:
             target = t.Any
-        if any(c.target == target for c in self._converters):
+        if self._is_mentioned_in(target):
             return self.convert(self._decode_json(text, t.Any), target)
         decoder = self._from_json.get(target)
         try:
@@ -191,18 +225,27 @@ class Conversion:
         for found in self._converters:
             if found.target in wanted and found.takes(value):
                 return found.function(value)
-        if t.get_origin(target) in (list, tuple, set, frozenset) and isinstance(
-            value, (list, tuple, set, frozenset)
-        ):
-            item = t.get_args(target)[0]
-            if any(found.target == item for found in self._converters):
-                return t.get_origin(target)(
-                    each if accepts(item)(each) else self.convert(each, item)
-                    for each in value
-                )
         if value is None and type(None) in t.get_args(target):
             return None
         return _UNCONVERTED
+
+    def _is_mentioned_in(self, target: t.Any) -> bool:
+        if not self._targets:
+            return False
+        found = self._mentions.get(target)
+        if found is None:
+            found = self._mentions[target] = mentions(target, self._targets)
+        return found
+
+    def _part(self, value: t.Any, target: t.Any) -> t.Any:
+        converted = self._by_user(value, target)
+        return value if converted is _UNCONVERTED else converted
+
+    def _encoded_part(self, value: t.Any) -> t.Any:
+        for found in self._encoders:
+            if found.takes(value):
+                return found.function(value)
+        return value
 
     def _decode_nested(self, target: t.Any, value: t.Any) -> t.Any:
         if accepts(target)(value):
@@ -216,7 +259,7 @@ class Conversion:
 
     def _encode_nested(self, value: t.Any) -> t.Any:
         for found in self._converters:
-            if found.target in (str, int, float, dict, list) and found.takes(value):
+            if found.target in _PLAIN and found.takes(value):
                 return found.function(value)
         if hasattr(value, "model_dump"):
             return value.model_dump(mode="json")

@@ -12,6 +12,7 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Mapping
 
+from jinja2 import meta
 from jinja2 import StrictUndefined
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -68,6 +69,15 @@ def compile_expression(
     return lambda values: expression(**{name: values[name] for name in wanted})
 
 
+def names_in(expression: str) -> set[str]:
+    """Return the names that a string expression reads, as far as it can be read."""
+    try:
+        parsed = _sandbox.parse(f"{{{{ {expression} }}}}")
+    except TemplateError:
+        return set()
+    return meta.find_undeclared_variables(parsed) - _sandbox.globals.keys()
+
+
 def as_number(value: t.Any) -> t.Any:
     """Return text that is written as a number as that number, anything else as it is.
 
@@ -88,16 +98,14 @@ def _compile_text(expression: str, where: str) -> Expression:
 
     def evaluated(values: Mapping[str, t.Any]) -> t.Any:
         try:
-            parameter = values["parameter"]
-            result = evaluate(
-                {**values, "parameter": lambda name: as_number(parameter(name))}
-            )
+            result = evaluate({**values})
             if isinstance(result, StrictUndefined):
                 str(result)  # raises, and says what is undefined
             return result
         except TemplateError as error:
             raise MessagingError(
-                f"{where}: the expression {expression!r} failed: {error}."
+                f"{where}: the expression {expression!r} failed:"
+                f" {str(error).rstrip('.')}."
             ) from error
 
     return evaluated

@@ -61,7 +61,7 @@ class MediaType:
 
 @t.runtime_checkable
 class MediaTypeConverter(t.Protocol):
-    """What a class marked with :func:`media_type_converter` implements."""
+    """What a class marked with :func:`.media_type_converter` implements."""
 
     def matches(
         self,

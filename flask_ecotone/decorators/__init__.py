@@ -1,5 +1,6 @@
 """Markers: what the user writes. They store a definition and return the same object."""
 
+from .console import console_command as console_command
 from .endpoints import add_header as add_header
 from .endpoints import content_type as content_type
 from .endpoints import environment as environment
@@ -13,6 +14,9 @@ from .gateways import converter as converter
 from .gateways import media_type_converter as media_type_converter
 from .gateways import repository as repository
 from .gateways import repository_method as repository_method
+from .gateways import sql_param as sql_param
+from .gateways import sql_query as sql_query
+from .gateways import sql_write as sql_write
 from .handlers import command_handler as command_handler
 from .handlers import event_handler as event_handler
 from .handlers import internal_handler as internal_handler
@@ -32,10 +36,17 @@ from .parameters import Fetch as Fetch
 from .parameters import Header as Header
 from .parameters import Headers as Headers
 from .parameters import Identifier as Identifier
+from .parameters import Option as Option
 from .parameters import Payload as Payload
 from .parameters import Reference as Reference
+from .parameters import SqlParam as SqlParam
 from .parameters import TargetIdentifier as TargetIdentifier
 from .parameters import TargetVersion as TargetVersion
+from .parameters import TenantConnection as TenantConnection
+from .parameters import TenantSession as TenantSession
 from .parameters import Version as Version
 from .pointcuts import EndpointMarker as EndpointMarker
 from .pointcuts import Pointcut as Pointcut
+from .tenants import on_tenant_activation as on_tenant_activation
+from .tenants import on_tenant_deactivation as on_tenant_deactivation
+from .tenants import with_tenant_resolver as with_tenant_resolver

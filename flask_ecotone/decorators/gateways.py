@@ -6,13 +6,19 @@ import typing as t
 from collections.abc import Iterable
 
 from ..definitions import ConverterMark
+from ..definitions import FetchMode
 from ..definitions import GatewayMethodMark
 from ..definitions import MediaTypeConverterMark
 from ..definitions import RepositoryMark
 from ..definitions import RepositoryMethodMark
+from ..definitions import SqlParameterMark
+from ..definitions import SqlQueryMark
+from ..definitions import SqlWriteMark
+from ..errors import ConfigurationError
 from .marking import Decorator
 from .marking import F
 from .marking import marking
+from .marking import several
 
 
 def business_method(
@@ -30,7 +36,7 @@ def business_method(
         GatewayMethodMark(
             channel=channel,
             reply_media_type=reply_media_type,
-            required_interceptors=tuple(required_interceptors),
+            required_interceptors=several(required_interceptors),
         )
     )
 
@@ -43,10 +49,67 @@ def repository_method(method: t.Any = None) -> t.Any:
     """Mark a method of a Protocol that loads or saves an aggregate.
 
     Its return annotation says which: ``Order`` loads or raises
-    :exc:`AggregateNotFoundError`, ``Order | None`` loads or returns ``None``, ``None``
+    :exc:`.AggregateNotFoundError`, ``Order | None`` loads or returns ``None``, ``None``
     saves the argument.
     """
     return _plain(RepositoryMethodMark(), method)
+
+
+def sql_query(
+    sql: str,
+    fetch: FetchMode | None = None,
+    bind: str | None = None,
+    reply_media_type: str | None = None,
+) -> Decorator:
+    """Mark a method of a Protocol that returns what SQL finds.
+
+    :param sql: SQL whose parameters, as ``:name``, are those of the method.
+    :param fetch: What to return of the rows; by default as the return annotation says.
+    :param bind: The bind key of the database, instead of the session's own choice.
+    :param reply_media_type: Return the result in this media type.
+    """
+    return marking(
+        SqlQueryMark(
+            sql=_checked_sql("sql_query", sql),
+            fetch=fetch,
+            bind=bind,
+            reply_media_type=reply_media_type,
+        )
+    )
+
+
+def sql_write(sql: str, bind: str | None = None) -> Decorator:
+    """Mark a method of a Protocol that changes rows with SQL.
+
+    Annotate it ``-> None``, or ``-> int`` for the number of rows.
+
+    :param sql: SQL whose parameters, as ``:name``, are those of the method.
+    :param bind: The bind key of the database, instead of the session's own choice.
+    """
+    return marking(SqlWriteMark(sql=_checked_sql("sql_write", sql), bind=bind))
+
+
+def sql_param(
+    name: str, *, expression: t.Any, convert_to: str | None = None
+) -> Decorator:
+    """Mark a method of a Protocol, or the whole of it, with a parameter for its SQL.
+
+    :param name: What the SQL calls it.
+    :param expression: Computes it from the arguments of the method, by their names.
+    :param convert_to: Write it in this media type, for example ``"application/json"``.
+    """
+    return marking(
+        SqlParameterMark(name=name, expression=expression, convert_to=convert_to)
+    )
+
+
+def _checked_sql(decorator: str, sql: t.Any) -> str:
+    if not isinstance(sql, str) or not sql.strip():
+        raise ConfigurationError(
+            f"@{decorator} was given {sql!r:.60}. It takes the SQL as text, for"
+            f' example @{decorator}("SELECT 1").'
+        )
+    return sql
 
 
 @t.overload

@@ -13,6 +13,7 @@ from .marking import Decorator
 from .marking import F
 from .marking import is_markable
 from .marking import marking
+from .marking import several
 
 
 class _Addressing(t.TypedDict, total=False):
@@ -121,7 +122,7 @@ def _handler(kind: Kind, name: t.Any, options: dict[str, t.Any]) -> t.Any:
             name=name,
             identifier_mapping=tuple(mapping.items()),
             identifier_metadata_mapping=tuple(headers.items()),
-            required_interceptors=tuple(required),
+            required_interceptors=several(required),
             **options,
         )
     )

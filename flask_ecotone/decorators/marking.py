@@ -39,3 +39,8 @@ def marking(said: Mark) -> Decorator:
         return marked
 
     return decorate
+
+
+def several(given: t.Any) -> tuple[t.Any, ...]:
+    """Return what an option lists; text is one thing and not its letters."""
+    return (given,) if isinstance(given, str) else tuple(given)

@@ -49,6 +49,11 @@ class ConfigVariable:
 
 
 @dataclass(frozen=True, slots=True)
+class Option:
+    """A named option of a console command instead of a positional argument."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fetch:
     """An aggregate, loaded by the identifier that the expression returns.
 
@@ -56,6 +61,30 @@ class Fetch:
     """
 
     expression: t.Any
+
+
+@dataclass(frozen=True, slots=True)
+class SqlParam:
+    """How an argument becomes a parameter of SQL.
+
+    :param name: What the SQL calls it; by default as the parameter.
+    :param expression: Computes it from ``payload``, the argument.
+    :param convert_to: Write it in this media type, for example ``"application/json"``.
+    """
+
+    name: str | None = None
+    expression: t.Any = None
+    convert_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TenantConnection:
+    """The database connection of the active tenant, as the session uses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSession:
+    """The session of the active tenant, as ``db.session()``."""
 
 
 @dataclass(frozen=True, slots=True)

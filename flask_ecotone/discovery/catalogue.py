@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dataclasses import field
 
 from ..definitions import AggregateMark
+from ..definitions import ConsoleCommandMark
 from ..definitions import ConverterMark
 from ..definitions import EnvironmentMark
 from ..definitions import GatewayMethodMark
@@ -23,6 +24,8 @@ from ..definitions import NamedEventMark
 from ..definitions import plain_function
 from ..definitions import RepositoryMark
 from ..definitions import RepositoryMethodMark
+from ..definitions import SqlMark
+from ..definitions import TenantHookMark
 from ..errors import ConfigurationError
 from ..errors import HandlerSignatureError
 from ..reflection import describe
@@ -96,6 +99,8 @@ class Catalogue:
     handlers: list[Marked[HandlerMark]] = field(default_factory=list)
     interceptors: list[Marked[InterceptorMark]] = field(default_factory=list)
     converters: list[Marked[ConverterMark]] = field(default_factory=list)
+    tenant_hooks: list[Marked[TenantHookMark]] = field(default_factory=list)
+    console_commands: list[Marked[ConsoleCommandMark]] = field(default_factory=list)
     gateways: list[Gateway] = field(default_factory=list)
     buses: list[type] = field(default_factory=list)
     aggregates: list[type] = field(default_factory=list)
@@ -113,7 +118,8 @@ def collect(found: Iterable[t.Any], environment: str) -> Catalogue:
     :raises ConfigurationError: Something isn't marked, or a name is used twice.
     """
     catalogue = Catalogue()
-    unique = dict.fromkeys(found)
+    # By identity: what was registered by mistake may have no hash.
+    unique = list({id(each): each for each in found}.values())
     classes = {c for c in unique if issubclass(type(c), type)}
     # A class that others derive from is their mixin: its handlers are theirs.
     mixins = {base for c in classes for base in c.__mro__[1:]}
@@ -155,7 +161,7 @@ def _add_class(
     gateway = [
         Marked(said, member, cls, name)
         for name, member in members
-        for kind in (GatewayMethodMark, RepositoryMethodMark)
+        for kind in (GatewayMethodMark, RepositoryMethodMark, SqlMark)
         for said in marks_of(member, kind)
     ]
     if gateway:
@@ -164,10 +170,22 @@ def _add_class(
         catalogue.aggregates.append(cls)
         bases = [b for b in cls.__mro__[1:] if inherited_mark_of(b, AggregateMark)]
         # The handlers of an aggregate serve its subclasses too.
-        members = [(n, m) for n, m in members if not any(n in vars(b) for b in bases)]
+        members = [
+            (name, member)
+            for name, member in members
+            if not any(_is_override(member, vars(b).get(name)) for b in bases)
+        ]
     elif inspect.isabstract(cls) or is_mixin:
         return
     _add_members(catalogue, members, cls, environment)
+
+
+def _is_override(member: t.Any, inherited: t.Any) -> bool:
+    # What the base marks is called on the subclass; a mark of its own is a new handler.
+    if inherited is None:
+        return False
+    marks = marks_of(inherited, HandlerMark)
+    return member is inherited or marks == marks_of(member, HandlerMark)
 
 
 def _add_members(
@@ -180,6 +198,8 @@ def _add_members(
         (HandlerMark, catalogue.handlers),
         (InterceptorMark, catalogue.interceptors),
         (ConverterMark, catalogue.converters),
+        (TenantHookMark, catalogue.tenant_hooks),
+        (ConsoleCommandMark, catalogue.console_commands),
     ]
     for name, member in members:
         if not _is_for(member, environment):

@@ -42,8 +42,13 @@ def marked_in(packages: Iterable[str]) -> Iterator[t.Any]:
     :param packages: Import names of packages or modules.
     :raises DiscoveryError: One of them can't be found or imported.
     """
+    yield from marked_of(modules_of(packages))
+
+
+def marked_of(modules: Iterable[types.ModuleType]) -> Iterator[t.Any]:
+    """Yield what is marked in modules, each once."""
     seen: set[tuple[str, str]] = set()
-    for module in _modules(packages):
+    for module in modules:
         for found in list(vars(module).values()):
             if not _belongs_to(found, module) or not is_marked(found):
                 continue
@@ -84,7 +89,11 @@ def _belongs_to(found: t.Any, module: types.ModuleType) -> bool:
     return "<locals>" not in plain.__qualname__ or has_marks(plain)
 
 
-def _modules(packages: Iterable[str]) -> Iterator[types.ModuleType]:
+def modules_of(packages: Iterable[str]) -> Iterator[types.ModuleType]:
+    """Import packages and yield them with all of their modules, each once.
+
+    :raises DiscoveryError: One of them can't be found or imported.
+    """
     seen: set[str] = set()
     for name in packages:
         for module in _walk(name, f"the package {name!r}"):

@@ -15,6 +15,7 @@ from ..discovery import Catalogue
 from ..errors import ConfigurationError
 from ..handling.pointcuts import JoinPoint
 from ..reflection import location
+from ..storage.protocols import Statements
 from ..system import MessagingSystem
 from ..system.pipelines import BusPlan
 from .buses import CommandBus
@@ -34,15 +35,24 @@ _PRIVATE = (
 )
 
 
-def build_gateways(system: MessagingSystem, catalogue: Catalogue) -> None:
+def build_gateways(
+    system: MessagingSystem,
+    catalogue: Catalogue,
+    statements: Statements | None = None,
+) -> None:
     """Make every bus and business interface and provide it as a service.
 
+    An interface that the application provides by itself, as a test does, is left.
+
+    :param statements: Prepares SQL, if the application has a database.
     :raises ConfigurationError: One of them can't work as it is written.
     """
     for bus_type in dict.fromkeys((CommandBus, QueryBus, EventBus, *catalogue.buses)):
         system.services.provide_value(bus_type, _bus(system, bus_type))
     for gateway in catalogue.gateways:
-        system.services.provide_value(gateway.cls, implement(gateway, system))
+        if not system.services.is_registered(gateway.cls):
+            made = implement(gateway, system, statements)
+            system.services.provide_value(gateway.cls, made)
 
 
 def _bus(system: MessagingSystem, bus_type: t.Any) -> t.Any:

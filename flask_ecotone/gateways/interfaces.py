@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections.abc
 import inspect
 import typing as t
 from collections.abc import Callable
@@ -15,22 +14,26 @@ from ..decorators.parameters import Payload
 from ..decorators.pointcuts import EndpointMark
 from ..definitions import GatewayMethodMark
 from ..definitions import Mark
+from ..definitions import SqlMark
 from ..discovery import Gateway
 from ..discovery import Marked
 from ..errors import HandlerSignatureError
 from ..errors import MessageDeliveryError
+from ..handling.arguments import takes_metadata
 from ..handling.pointcuts import JoinPoint
 from ..message import AGGREGATE_ID
 from ..message import checked_metadata
+from ..message import Message
 from ..reflection import accepts_none
 from ..reflection import members
 from ..reflection import MISSING
 from ..reflection import Parameter
 from ..reflection import reflect
-from ..reflection import runtime_class
 from ..reflection import Signature
 from ..reflection import type_name
+from ..storage.protocols import Statements
 from ..system import MessagingSystem
+from .sql_methods import sql_method
 
 #: Adds what one argument says to the payload and the headers of a message.
 Part = Callable[["_Draft", t.Any], None]
@@ -47,9 +50,12 @@ class _Draft:
         self.headers: dict[str, t.Any] = {}
 
 
-def implement(gateway: Gateway, system: MessagingSystem) -> t.Any:
+def implement(
+    gateway: Gateway, system: MessagingSystem, statements: Statements | None = None
+) -> t.Any:
     """Return an object that implements a Protocol.
 
+    :param statements: Prepares SQL, if the application has a database.
     :raises HandlerSignatureError: A method has a signature that can't become a message.
     :raises UnknownChannelError: Nothing listens on the channel of a method.
     """
@@ -58,8 +64,15 @@ def implement(gateway: Gateway, system: MessagingSystem) -> t.Any:
         signature = reflect(marked.function, gateway.cls)
         if isinstance(marked.said, GatewayMethodMark):
             send = _business_method(marked, signature, system)
+        elif isinstance(marked.said, SqlMark):
+            send = sql_method(marked, signature, system, statements)
         else:
             send = _repository_method(marked, signature, system)
+        if marked.name in methods:
+            raise HandlerSignatureError(
+                f"{marked.where} is marked twice, and can do one thing only. Give each"
+                " marker a method of its own."
+            )
         methods[marked.name] = _callable(send, marked.plain)
     _check_complete(gateway, methods)
     name = gateway.cls.__name__
@@ -70,18 +83,20 @@ def implement(gateway: Gateway, system: MessagingSystem) -> t.Any:
 
 def _check_complete(gateway: Gateway, methods: dict[str, t.Any]) -> None:
     abstract: set[str] = set(getattr(gateway.cls, "__abstractmethods__", ()))
-    if getattr(gateway.cls, "_is_protocol", False):
-        abstract |= {
-            name
-            for name, member in vars(gateway.cls).items()
-            if inspect.isfunction(member) and not name.startswith("_")
-        }
+    for base in gateway.cls.__mro__:
+        if getattr(base, "_is_protocol", False):
+            abstract |= {
+                name
+                for name, member in vars(base).items()
+                if inspect.isfunction(member) and not name.startswith("_")
+            }
     missing = sorted(abstract - set(methods))
     if missing:
         raise HandlerSignatureError(
             f"{gateway.cls.__module__}.{gateway.cls.__qualname__} has methods that"
             f" nothing implements: {', '.join(missing)}. Mark them with"
-            " @business_method or @repository_method."
+            " @business_method or @repository_method, or with @sql_query or"
+            " @sql_write."
         )
 
 
@@ -119,6 +134,10 @@ def _business_method(
         draft = _Draft()
         for part, argument in zip(parts, arguments, strict=True):
             part(draft, argument)
+        if isinstance(draft.payload, Message):
+            # It is sent as it is; what the call says besides wins.
+            draft.headers = {**draft.payload.headers, **draft.headers}
+            draft.payload = draft.payload.payload
         headers = checked_metadata(draft.headers)
         return returned(system.send_to(endpoint, draft.payload, headers, through))
 
@@ -155,12 +174,18 @@ def _returned(
 
 def _parts(signature: Signature) -> list[Part]:
     parts: list[Part] = []
-    has_payload = any(p.marker(Payload) is not None for p in signature.parameters)
+    payloads = [p.name for p in signature.parameters if p.marker(Payload) is not None]
+    if len(payloads) > 1:
+        raise HandlerSignatureError(
+            f"{signature.where} has {len(payloads)} payloads: {', '.join(payloads)}. A"
+            " message has one: mark the others as headers."
+        )
+    has_payload = bool(payloads)
     for parameter in signature.parameters:
         part = _marked_part(parameter, signature)
         if part is None and not has_payload:
             has_payload, part = True, _payload_part
-        elif part is None and _is_metadata(parameter):
+        elif part is None and takes_metadata(parameter):
             part = _headers_part
         if part is None:
             raise HandlerSignatureError(
@@ -211,7 +236,8 @@ def _payload_part(draft: _Draft, argument: t.Any) -> None:
 
 def _headers_part(draft: _Draft, argument: t.Any) -> None:
     # A header parameter of its own wins, whatever the order.
-    draft.headers = {**checked_metadata(argument or {}), **draft.headers}
+    given = {} if argument is None else checked_metadata(argument)
+    draft.headers = {**given, **draft.headers}
 
 
 def _header_part(name: str) -> Part:
@@ -226,10 +252,6 @@ def _identifier_part(name: str) -> Part:
         draft.headers.setdefault(AGGREGATE_ID, {})[name] = argument
 
     return part
-
-
-def _is_metadata(parameter: Parameter) -> bool:
-    return runtime_class(parameter.type) in (dict, collections.abc.Mapping)
 
 
 def _repository_method(

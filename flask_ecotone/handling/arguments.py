@@ -7,12 +7,15 @@ import typing as t
 from collections.abc import Callable
 
 from ..conversion import Conversion
+from ..conversion import JSON
 from ..decorators.parameters import ConfigVariable
 from ..decorators.parameters import Fetch
 from ..decorators.parameters import Header
 from ..decorators.parameters import Headers
 from ..decorators.parameters import Payload
 from ..decorators.parameters import Reference
+from ..decorators.parameters import TenantConnection
+from ..decorators.parameters import TenantSession
 from ..decorators.pointcuts import EndpointMarker
 from ..errors import AggregateNotFoundError
 from ..errors import ConversionError
@@ -42,14 +45,16 @@ Arguments = Callable[[Message], tuple[t.Any, ...]]
 def payload_parameter(signature: Signature) -> Parameter | None:
     """Return the parameter that takes the payload, if there is one.
 
-    It is the one marked ``Payload()``, else the first if it has no marker at all.
+    It is the one marked ``Payload()``, else the first if it has no marker at all and is
+    neither the whole message nor a bus.
     """
     for parameter in signature.parameters:
         if parameter.marker(Payload) is not None:
             return parameter
     if signature.parameters:
         first = signature.parameters[0]
-        if not first.markers and first.type is not Message:
+        is_bus = hasattr(first.type, "__ecotone_bus__")
+        if not first.markers and first.type is not Message and not is_bus:
             return first
     return None
 
@@ -71,7 +76,10 @@ def plan(
     payload = payload_parameter(signature) if has_payload else None
     headers = _headers_parameter(signature, payload)
     for parameter in signature.parameters:
-        resolver = special(parameter) or _marked(parameter, signature, resolution)
+        resolver = special(parameter)
+        if resolver is not None and parameter is payload:
+            payload = None
+        resolver = resolver or _marked(parameter, signature, resolution)
         if resolver is None:
             if parameter.type is Message:
                 resolver = _itself
@@ -81,6 +89,8 @@ def plan(
                 resolver = _all_headers
             else:
                 resolver = _service(parameter, signature, resolution)
+                if payload is None and has_payload:
+                    resolver = _payload_or(resolver, parameter)
         resolvers[parameter.name] = resolver
     return resolvers
 
@@ -98,7 +108,10 @@ def arguments(signature: Signature, resolvers: dict[str, Resolver]) -> Arguments
             for resolver in ordered:
                 made.append(resolver(message))
         except Exception as error:
-            raise _unresolved(error, names[len(made)], signature.where) from None
+            said = _unresolved(error, names[len(made)], signature.where)
+            if said is error:
+                raise
+            raise said from error.__cause__
         return tuple(made)
 
     return make
@@ -109,9 +122,7 @@ def _unresolved(error: Exception, name: str, where: str) -> Exception:
     # expressions and factories raise is passed on as it is, with a note.
     said = f"Cannot resolve the parameter {name!r} of {where}"
     if isinstance(error, EcotoneError) and "Cannot resolve" not in str(error):
-        again = type(error)(f"{said}: {error}")
-        again.__cause__ = error.__cause__
-        return again
+        return type(error)(f"{said}: {error}")
     error.add_note(f"{said}.")
     return error
 
@@ -133,8 +144,14 @@ def _headers_parameter(
     second = signature.parameters[1]
     if second is payload or second.markers:
         return None
-    cls = runtime_class(second.type)
-    return second if cls in (dict, collections.abc.Mapping) else None
+    return second if takes_metadata(second) else None
+
+
+def takes_metadata(parameter: Parameter) -> bool:
+    """Whether a parameter without marker is annotated as a dict of headers."""
+    wanted = members(parameter.type)
+    cls = runtime_class(wanted[0]) if len(wanted) == 1 else None
+    return cls in (dict, collections.abc.Mapping)
 
 
 def _payload(parameter: Parameter, conversion: Conversion) -> Resolver:
@@ -146,14 +163,26 @@ def _payload(parameter: Parameter, conversion: Conversion) -> Resolver:
         if isinstance(payload, classes):
             return payload
         if payload is None:
-            if parameter.is_optional:
-                return parameter.fallback
+            if parameter.is_optional or parameter.type in (MISSING, object):
+                return None if parameter.default is MISSING else parameter.default
             raise MessagingError(
                 "the message has no payload. Send one, or, if the parameter is a"
                 " service, annotate it Annotated"
                 f"[{type_name(parameter.type)}, Reference()]."
             )
         return decode(payload, message.header(CONTENT_TYPE))
+
+    return resolve
+
+
+def _payload_or(service: Resolver, parameter: Parameter) -> Resolver:
+    # handle(user: Annotated[User, Header("user")], command: PlaceOrder): an object of
+    # the class that was sent is meant, and not a service made by calling the class.
+    classes = tuple(c for c in _classes(parameter) if c is not object)
+
+    def resolve(message: Message) -> t.Any:
+        payload = message.payload
+        return payload if isinstance(payload, classes) else service(message)
 
     return resolve
 
@@ -171,11 +200,18 @@ def _classes(parameter: Parameter) -> tuple[type, ...]:
 def _plain_class(annotation: t.Any) -> type | None:
     # Classes whose instances are taken as they are, whatever the media type: text may
     # still be JSON.
-    if isinstance(annotation, type) and not t.get_args(annotation):
+    if annotation is t.Any:
+        return None
+    if runtime_class(annotation) is annotation and not t.get_args(annotation):
         is_protocol = getattr(annotation, "_is_protocol", False)
         if annotation.__module__ != "builtins" and not is_protocol:
             return None if t.is_typeddict(annotation) else annotation
     return None
+
+
+def has_marker(parameter: Parameter) -> bool:
+    """Whether a marker says how the parameter is filled."""
+    return any(type(marker) in _MARKED for marker in parameter.markers)
 
 
 def _marked(
@@ -228,10 +264,13 @@ def _marked_header(
             return evaluate(message, value=value)
         try:
             return decode(value, None)
-        except ConversionError:
+        except ConversionError as error:
             if not isinstance(value, str):
                 raise
-            return decode(value, "application/json")
+            try:
+                return decode(value, JSON)
+            except ConversionError:
+                raise error from error.__cause__
 
     return resolve
 
@@ -248,12 +287,13 @@ def _marked_reference(
     signature: Signature,
     resolution: Resolution,
 ) -> Resolver:
-    if marker.name is None and parameter.type is MISSING:
+    if marker.name is None and parameter.type in (MISSING, t.Any):
         raise HandlerSignatureError(
             f"{signature.where}: the parameter {parameter.name!r} is a Reference()"
             " without name or type. Say which service it is."
         )
-    find = _service(parameter, signature, resolution, marker.name)
+    key = marker.name or parameter.type
+    find = _service(parameter, signature, resolution, key)
     if marker.expression is None:
         return find
     evaluate = evaluated(marker, parameter, signature, resolution)
@@ -323,7 +363,9 @@ def _service(
             " or annotate them with the class of a service."
         )
     services = resolution.services
-    is_optional = parameter.is_optional
+    # Any says nothing about whether there may be no service.
+    has_default = parameter.default is not MISSING
+    is_optional = parameter.is_optional and (has_default or cls is not None)
     service = resolution.service
 
     def resolve(message: Message) -> t.Any:
@@ -347,6 +389,24 @@ def marker_lookup(
     return lambda message: found
 
 
+def _marked_connection(
+    parameter: Parameter,
+    marker: TenantConnection | TenantSession,
+    signature: Signature,
+    resolution: Resolution,
+) -> Resolver:
+    connections = resolution.connections
+    if connections is None:
+        raise HandlerSignatureError(
+            f"{signature.where}: the parameter {parameter.name!r} requires a 'db'"
+            " connection to be configured. Call db.init_app(app) before"
+            " ecotone.init_app(app)."
+        )
+    if isinstance(marker, TenantSession):
+        return lambda message: connections.session()
+    return lambda message: connections.connection()
+
+
 _MARKED: dict[type, Callable[..., Resolver]] = {
     Payload: _marked_payload,
     Header: _marked_header,
@@ -354,4 +414,6 @@ _MARKED: dict[type, Callable[..., Resolver]] = {
     Reference: _marked_reference,
     ConfigVariable: _marked_variable,
     Fetch: _marked_fetch,
+    TenantConnection: _marked_connection,
+    TenantSession: _marked_connection,
 }

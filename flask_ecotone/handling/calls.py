@@ -33,6 +33,16 @@ def late_bound(marked: Marked[Mark], services: Services) -> Callable[..., t.Any]
     return call
 
 
+def named_method(name: str, signature: Signature) -> Callable[..., t.Any]:
+    """Return a function that calls the method of an object.
+
+    It is looked up on each object, as subclasses may have their own.
+    """
+    if not any(p.keyword_only for p in signature.parameters):
+        return lambda target, made: getattr(target, name)(*made)
+    return lambda target, made: positional(getattr(target, name), signature)(*made)
+
+
 def positional(
     function: Callable[..., t.Any], signature: Signature
 ) -> Callable[..., t.Any]:

@@ -6,6 +6,7 @@ import typing as t
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..conversion import as_number
 from ..conversion import compile_expression
 from ..conversion import Conversion
 from ..errors import MessagingError
@@ -13,6 +14,7 @@ from ..message import Message
 from ..reflection import Parameter
 from ..reflection import Signature
 from ..services import Services
+from ..storage.protocols import Connections
 
 
 class Variables(t.Protocol):
@@ -36,6 +38,9 @@ class Resolution:
     variables: Variables
     #: The context message, whose lifetime message services share.
     current: Callable[[], Message | None]
+    #: Returns the session and the connection of the active tenant, if there is a
+    #: database.
+    connections: Connections | None
     #: Loads an aggregate by class and identifier, for ``Fetch``.
     fetch: Callable[[t.Any, t.Any], t.Any]
 
@@ -67,6 +72,10 @@ class _Names(dict[str, t.Any]):
             return self._message.headers
         raise KeyError(name)
 
+    def __iter__(self) -> t.Any:
+        # Without it, {**names} copies a dict's items and never asks for keys().
+        return iter(self.keys())
+
     def keys(self) -> t.Any:
         self.setdefault("headers", self._message.headers)
         return super().keys()
@@ -82,10 +91,25 @@ def evaluation(message: Message, resolution: Resolution, **more: t.Any) -> t.Any
             "service": None,
             "message": message,
             "reference": lambda key: resolution.service(message, key),
-            "parameter": lambda name: variable(resolution.variables, name),
+            "parameter": lambda name: as_number(variable(resolution.variables, name)),
             **more,
         },
     )
+
+
+def functions(resolution: Resolution) -> dict[str, Callable[[t.Any], t.Any]]:
+    """Return what an expression may call that belongs to no endpoint."""
+
+    def reference(key: t.Any) -> t.Any:
+        message = resolution.current()
+        if message is None:
+            return resolution.services.get(key)
+        return resolution.service(message, key)
+
+    return {
+        "reference": reference,
+        "parameter": lambda name: as_number(variable(resolution.variables, name)),
+    }
 
 
 def variable(variables: Variables, name: str) -> t.Any:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
-from collections.abc import Mapping
 
 from ..definitions import HandlerMark
+from ..definitions import Mark
 from ..discovery import Marked
-from ..errors import MessagingError
 from ..message import Message
 from ..reflection import Signature
 from .arguments import arguments
@@ -19,6 +18,7 @@ from .calls import positional
 from .evaluation import Resolution
 from .interceptors import Interception
 from .interceptors import replaced
+from .interceptors import with_changes
 
 #: Handles a message and returns what the handler returned.
 Direct = Callable[[Message], t.Any]
@@ -27,7 +27,7 @@ Replying = Callable[[Message], "Message | None"]
 
 
 def direct_flow(
-    marked: Marked[HandlerMark], signature: Signature, resolution: Resolution
+    marked: Marked[Mark], signature: Signature, resolution: Resolution
 ) -> Direct:
     """Return a handler that nothing intercepts."""
     resolvers = plan(signature, resolution)
@@ -56,7 +56,7 @@ def replying_flow(
     """Return a handler with its interceptors, whose reply can be passed on."""
     make = arguments(signature, plan(signature, resolution))
     function = positional(late_bound(marked, resolution.services), signature)
-    target = _target(marked, resolution) if interception.around else lambda: None
+    target = target_of(marked, resolution) if interception.around else lambda: None
     call = interception.surround(make, lambda _, made: function(*made))
     changes_headers = marked.said.changing_headers
 
@@ -68,19 +68,14 @@ def replying_flow(
         if result is None:
             return None
         if changes_headers:
-            if not isinstance(result, Mapping):
-                raise MessagingError(
-                    f"{marked.where} changes headers and returned"
-                    f" {type(result).__qualname__}. Return a dict of headers."
-                )
-            return interception.leave(entered.with_headers(result))
+            return interception.leave(with_changes(entered, result, marked.where))
         return interception.leave(replaced(entered, result))
 
     return handle
 
 
-def _target(marked: Marked[HandlerMark], resolution: Resolution) -> Callable[[], t.Any]:
-    # What an interceptor around the call sees as the object called on.
+def target_of(marked: Marked[Mark], resolution: Resolution) -> Callable[[], t.Any]:
+    """Return what an interceptor around the call sees as the object called on."""
     owner = marked.owner
     if owner is None:
         return lambda: None

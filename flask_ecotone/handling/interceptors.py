@@ -71,6 +71,8 @@ class Interception:
 
         :param without: Interceptors that ran already.
         """
+        if not self.entering:
+            return message
         current: Message | None = message
         for name, step in zip(self.entering, self.presend + self.before, strict=True):
             if current is None:
@@ -244,12 +246,7 @@ class Interceptors:
                 result = function(*make(message))
                 if result is None:
                     return None
-                if not isinstance(result, Mapping):
-                    raise MessagingError(
-                        f"The interceptor {where} changes headers and returned"
-                        f" {type(result).__qualname__}. Return a dict of headers."
-                    )
-                return message.with_headers(result)
+                return with_changes(message, result, where)
 
             return change_headers
 
@@ -291,6 +288,25 @@ class Interceptors:
             return result if proceeds else proceed()
 
         return around
+
+
+def with_changes(message: Message, result: t.Any, where: str) -> Message:
+    """Return a message with the headers that an interceptor or handler returned.
+
+    :param where: Who returned them, for errors.
+    """
+    if not isinstance(result, Mapping):
+        raise MessagingError(
+            f"{where} changes headers and returned {type(result).__qualname__}. Return"
+            " a dict of headers."
+        )
+    for name in result:
+        if not isinstance(name, str) or not name:
+            raise MessagingError(
+                f"{where} returned a header named {name!r}. The name of a header is a"
+                " non-empty string."
+            )
+    return message.with_headers(result)
 
 
 def replaced(message: Message, result: t.Any) -> Message:

@@ -8,6 +8,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ..decorators import handlers as marked
+from ..decorators.console import console_command
 from ..decorators.modelling import aggregate
 from ..decorators.pointcuts import EndpointMarker
 from ..decorators.pointcuts import Pointcut
@@ -27,6 +28,7 @@ _KINDS: dict[t.Any, Kind] = {
     marked.query_handler: Kind.QUERY,
     marked.event_handler: Kind.EVENT,
     marked.internal_handler: Kind.INTERNAL,
+    console_command: Kind.CONSOLE,
 }
 
 
@@ -76,8 +78,8 @@ def pointcut_of(interceptor: Marked[InterceptorMark], signature: Signature) -> P
     for target in pointcut.targets():
         is_known = (
             isinstance(target, (str, type))
-            or target in _KINDS
             or target is aggregate
+            or any(target is kind for kind in _KINDS)
             or inspect.isfunction(_function(target))
         )
         if not is_known or target == "":

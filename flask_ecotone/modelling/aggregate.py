@@ -103,34 +103,48 @@ class Aggregate:
         return None if self.version is None else getattr(aggregate, self.version) or 0
 
     def save(
-        self, aggregate: t.Any, metadata: Mapping[str, t.Any], loaded: int | None
+        self,
+        aggregate: t.Any,
+        metadata: Callable[[], Mapping[str, t.Any]],
+        loaded: int | None,
     ) -> tuple[Identifiers, list[RecordedEvent]]:
         """Store an instance and return its identifiers and recorded events.
 
-        :param metadata: The application's headers of the message being handled.
+        :param metadata: Returns the application's headers of the message being handled.
+            It is called only for a repository that stores them.
         :param loaded: The version before it was handled, 0 if it is new, ``None`` if it
             has none.
         """
+        # Taken first: a repository that stores copies must not store them too.
+        events = self._take_events(aggregate)
         if self.version is not None and self.counts_up and loaded is not None:
             setattr(aggregate, self.version, loaded + 1)
-        self.repository.save(self.identify(aggregate), aggregate, metadata, loaded)
+        repository = self.repository
+        headers = metadata() if getattr(repository, "keeps_metadata", True) else {}
         identifiers = self.identify(aggregate)
+        repository.save(identifiers, aggregate, headers, loaded)
+        if loaded == 0:
+            identifiers = self.identify(aggregate)
         missing = [name for name, value in identifiers.items() if value is None]
         if missing:
             raise IdentifierMissingError(
                 f"{self.where} was saved and has no {', '.join(missing)} yet. Set it in"
                 " the factory method, or let the database make it."
             )
-        return identifiers, self._recorded(aggregate, identifiers, loaded)
+        return identifiers, self._with_headers(events, identifiers, loaded)
+
+    def keep(self, aggregate: t.Any) -> None:
+        """Store an instance as it is, and drop what it recorded."""
+        self.forget_events(aggregate)
+        self.repository.save(self.identify(aggregate), aggregate, {}, None)
 
     def forget_events(self, aggregate: t.Any) -> None:
         """Drop what a failed handler recorded: the instance may be handled again."""
         self._take_events(aggregate)
 
-    def _recorded(
-        self, aggregate: t.Any, identifiers: Identifiers, loaded: int | None
+    def _with_headers(
+        self, events: list[t.Any], identifiers: Identifiers, loaded: int | None
     ) -> list[RecordedEvent]:
-        events = self._take_events(aggregate)
         if not events:
             return []
         identifier = self.identifier(identifiers)
@@ -197,7 +211,7 @@ class Aggregate:
             for marker in markers:
                 if isinstance(marker, Version):
                     return name, marker.auto_increase
-        return None, False
+        return self._repositories.version_of(self.cls), False
 
     def _events_method(self) -> Callable[[t.Any], list[t.Any]]:
         for name, member in marked_members(self.cls):

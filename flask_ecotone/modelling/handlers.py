@@ -14,7 +14,7 @@ from ..errors import HandlerSignatureError
 from ..errors import ModellingError
 from ..handling.arguments import arguments
 from ..handling.arguments import plan
-from ..handling.calls import positional
+from ..handling.calls import named_method
 from ..handling.evaluation import Resolution
 from ..handling.interceptors import Call
 from ..handling.interceptors import Interception
@@ -131,7 +131,7 @@ class AggregateHandler:
                     f" {type(made).__qualname__}. Return a new {owner.__qualname__}."
                 )
             reply = self._leave(message, made)
-            identifiers, events = aggregate.save(made, _metadata(message), 0)
+            identifiers, events = aggregate.save(made, _metadata_of(message), 0)
             if reply is not None and reply.payload is made:
                 reply = reply.with_payload(aggregate.identifier(identifiers))
             return Outcome(reply, events)
@@ -146,6 +146,12 @@ class AggregateHandler:
         def change(message: Message, loaded: t.Any) -> Outcome:
             version = aggregate.version_of(loaded)
             expected = addressing.expected_version(message)
+            if expected is not None and version is None:
+                raise ModellingError(
+                    f"{self.marked.where} is told to expect version {expected} of"
+                    f" {aggregate.cls.__qualname__}, which has no version. Annotate an"
+                    " attribute of it with Annotated[int, Version()]."
+                )
             if expected is not None and expected != version:
                 raise ConcurrencyError(
                     f"{self.marked.where} expected version {expected} of"
@@ -155,14 +161,14 @@ class AggregateHandler:
             try:
                 result = call(message, loaded)
                 reply = self._leave(message, result)
-                _, events = aggregate.save(loaded, _metadata(message), version)
+                _, events = aggregate.save(loaded, _metadata_of(message), version)
             except BaseException:
                 aggregate.forget_events(loaded)
                 raise
             other = None if result is None else self.lookup(type(result))
             if other is not None and result is not loaded:
                 before = other.version_of(result) if _is_stored(other, result) else 0
-                events += other.save(result, _metadata(message), before)[1]
+                events += other.save(result, _metadata_of(message), before)[1]
             return Outcome(reply, events)
 
         return change
@@ -182,13 +188,8 @@ class AggregateHandler:
         return loaded
 
     def _call(self) -> Call:
-        name = self.marked.name
         make = arguments(self.signature, plan(self.signature, self.resolution))
-        signature = self.signature
-
-        def call(target: t.Any, made: tuple[t.Any, ...]) -> t.Any:
-            return positional(getattr(target, name), signature)(*made)
-
+        call = named_method(self.marked.name, self.signature)
         return self.interception.surround(make, call)
 
     def _addressing(self) -> Addressing:
@@ -208,8 +209,8 @@ def _is_stored(aggregate: Aggregate, instance: t.Any) -> bool:
     return None not in identifiers.values() and aggregate.find(identifiers) is not None
 
 
-def _metadata(message: Message) -> dict[str, t.Any]:
-    return message.headers.propagated()
+def _metadata_of(message: Message) -> Callable[[], dict[str, t.Any]]:
+    return lambda: message.headers.propagated()
 
 
 _STOPPED = Outcome(None, [])

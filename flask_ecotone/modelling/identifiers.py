@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 
 from ..conversion import compile_expression
+from ..decorators.parameters import Payload
 from ..decorators.parameters import TargetIdentifier
 from ..decorators.parameters import TargetVersion
 from ..definitions import HandlerMark
@@ -57,7 +58,7 @@ class Addressing:
                 " identifier_metadata_mapping. Use one of them; an expression can"
                 " read headers too."
             )
-        self._by_expression: dict[str, Callable[[Message], t.Any]] = {}
+        self._by_expression: dict[str, Callable[[Message, t.Any], t.Any]] = {}
         for name, expression in said.identifier_mapping:
             self._check(name)
             compiled = compile_expression(expression, f"{marked.where}, {name!r}")
@@ -65,9 +66,8 @@ class Addressing:
         self._by_header = dict(said.identifier_metadata_mapping)
         for name in self._by_header:
             self._check(name)
-        payload = payload_parameter(signature)
-        self._payload_type = payload.type if payload else t.Any
-        self._decode = resolution.conversion.decoder(t.Any)
+        self._payload_type = _payload_type(signature)
+        self._decode = resolution.conversion.decoder(self._payload_type)
         self._attributes: dict[type, dict[str, str]] = {}
 
     def resolve(self, message: Message) -> Identifiers:
@@ -98,31 +98,34 @@ class Addressing:
 
     def expected_version(self, message: Message) -> int | None:
         """Return the version that the message expects the aggregate to have, if any."""
-        payload = message.payload
-        attribute = self._attributes_of(type(payload)).get("")
-        if attribute is None:
-            return None
-        return t.cast("int | None", _read(payload, attribute))
+        payload = self._payload(message)
+        attribute = self._attributes_of(self._kind(payload)).get("")
+        version = None if attribute is None else _read(payload, attribute)
+        return int(version) if isinstance(version, str) else version
 
     def _one(self, name: str, message: Message, payload: t.Any) -> t.Any:
         if name in self._by_expression:
-            return self._by_expression[name](message)
+            return self._by_expression[name](message, payload)
         if name in self._by_header:
             value = message.header(self._by_header[name])
             if value is not None:
                 return value
-        kind = type(payload)
-        if isinstance(payload, Mapping):
-            # The payload becomes the class that the handler takes.
-            kind = next(iter(members(self._payload_type)), dict)
-        attribute = self._attributes_of(kind).get(name, name)
+        attribute = self._attributes_of(self._kind(payload)).get(name, name)
         return _read(payload, attribute)
 
     def _payload(self, message: Message) -> t.Any:
+        """Return the payload as the class that the handler takes."""
+        payload = message.payload
         media_type = message.header(CONTENT_TYPE)
-        if media_type is None:
-            return message.payload
-        return self._decode(message.payload, media_type)
+        if payload is None or (media_type is None and not isinstance(payload, Mapping)):
+            return payload
+        return self._decode(payload, media_type)
+
+    def _kind(self, payload: t.Any) -> t.Any:
+        # A typed dict is a plain dict at run time.
+        if isinstance(payload, Mapping):
+            return next(iter(members(self._payload_type)), dict)
+        return type(payload)
 
     def _attributes_of(self, cls: type) -> dict[str, str]:
         """Return identifier → attribute; the expected version is under ``""``."""
@@ -148,11 +151,18 @@ class Addressing:
             )
 
 
-def _bind(compiled: t.Any, resolution: Resolution) -> Callable[[Message], t.Any]:
-    decode = resolution.conversion.decoder(t.Any)
+def _payload_type(signature: Signature) -> t.Any:
+    parameter = payload_parameter(signature)
+    if parameter is None:
+        return t.Any
+    marker = parameter.marker(Payload)
+    # An expression makes the parameter from the payload: its type is another one.
+    is_part = marker is not None and marker.expression is not None
+    return t.Any if is_part else parameter.type
 
-    def evaluate(message: Message) -> t.Any:
-        payload = decode(message.payload, message.header(CONTENT_TYPE))
+
+def _bind(compiled: t.Any, resolution: Resolution) -> Callable[[Message, t.Any], t.Any]:
+    def evaluate(message: Message, payload: t.Any) -> t.Any:
         return compiled(evaluation(message, resolution, payload=payload, value=payload))
 
     return evaluate

@@ -49,6 +49,13 @@ class Repositories:
                 return repository.identifiers_of(cls)
         return ()
 
+    def version_of(self, cls: type) -> str | None:
+        """Return the attribute with the version that the repository itself counts."""
+        for repository in self._models:
+            if repository.can_handle(cls):
+                return repository.version_of(cls)
+        return None
+
     def of(self, cls: type) -> Repository:
         """Return the repository of an aggregate.
 

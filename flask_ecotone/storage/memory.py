@@ -9,6 +9,7 @@ import typing as t
 from collections.abc import Mapping
 
 from ..errors import ConcurrencyError
+from .versions import version_attribute
 
 
 class InMemoryRepository:
@@ -21,7 +22,7 @@ class InMemoryRepository:
 
     def __init__(self, *classes: type) -> None:
         self._classes = classes
-        self._stored: dict[tuple[type, tuple[t.Any, ...]], tuple[t.Any, int]] = {}
+        self._stored: dict[tuple[type, tuple[t.Any, ...]], t.Any] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -34,7 +35,7 @@ class InMemoryRepository:
     ) -> t.Any | None:
         """Return a copy of the stored aggregate, or ``None``."""
         wanted = _key(identifiers)
-        for (cls, key), (stored, _) in list(self._stored.items()):
+        for (cls, key), stored in list(self._stored.items()):
             # Text from a URL finds a number.
             if key == wanted or list(map(str, key)) == list(map(str, wanted)):
                 if issubclass(cls, aggregate_class):
@@ -55,19 +56,26 @@ class InMemoryRepository:
         with self._lock:
             self.complete(aggregate, self._numbers)
             values = {
-                name: getattr(aggregate, name, v) for name, v in identifiers.items()
+                name: getattr(aggregate, name, None) if value is None else value
+                for name, value in identifiers.items()
             }
             key = (type(aggregate), _key(values))
             stored = self._stored.get(key)
-            version = version_before_handling or 0
-            if version_before_handling is not None and stored is not None:
-                if stored[1] != version and version != 0:
-                    raise ConcurrencyError(
-                        f"{type(aggregate).__qualname__} {values!r} was changed by"
-                        f" somebody else: it is at version {stored[1]}, not {version}."
-                        " Load it again and decide anew."
-                    )
-            self._stored[key] = (self.copy(aggregate), version + 1)
+            if version_before_handling and stored is not None:
+                self._check_version(stored, version_before_handling, values)
+            self._stored[key] = self.copy(aggregate)
+
+    def _check_version(
+        self, stored: t.Any, expected: int, values: dict[str, t.Any]
+    ) -> None:
+        version = version_attribute(type(stored))
+        found = expected if version is None else getattr(stored, version.name)
+        if found != expected:
+            raise ConcurrencyError(
+                f"{type(stored).__qualname__} {values!r} was changed by somebody else:"
+                f" it is at version {found}, not {expected}. Load it again and decide"
+                " anew."
+            )
 
     def copy(self, aggregate: t.Any) -> t.Any:
         """Return a copy of an aggregate."""

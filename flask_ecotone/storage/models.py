@@ -9,13 +9,16 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.orm.attributes import set_committed_value
 
-from ..decorators.parameters import Version
 from ..errors import AggregateNotFoundError
 from ..errors import ConcurrencyError
-from ..reflection import class_hints
-from ..reflection import field_markers
+from ..errors import ModellingError
+from .versions import version_attribute
+
+_INT = 2**31
+_BIGINT = 2**63
 
 
 class SQLAlchemyRepository:
@@ -25,6 +28,8 @@ class SQLAlchemyRepository:
 
     :param session: Returns the session to use; for an application ``db.session``.
     """
+
+    keeps_metadata = False
 
     def __init__(self, session: Callable[[], sa_orm.Session] | None = None) -> None:
         self._session = session
@@ -46,7 +51,7 @@ class SQLAlchemyRepository:
         Text, as it comes from a URL, is converted to the type of the column.
         """
         plan = self._plan(aggregate_class)
-        if set(identifiers) != set(plan.names):
+        if identifiers.keys() != plan.key:
             query: sa.Select[t.Any] = sa.select(aggregate_class)
             query = query.filter_by(**identifiers)
             return self.session.scalars(query).one_or_none()
@@ -54,7 +59,13 @@ class SQLAlchemyRepository:
             key = tuple(convert(identifiers[name]) for name, convert in plan.converters)
         except ValueError:
             return None
-        return self.session.get(aggregate_class, key)
+        session = self.session
+        for value, column in zip(key, plan.columns, strict=True):
+            # A driver fails on a number that no row can have.
+            if isinstance(value, int) and not -_INT <= value < _INT:
+                if not _fits(value, column, session):
+                    return None
+        return session.get(aggregate_class, key)
 
     def save(
         self,
@@ -69,11 +80,12 @@ class SQLAlchemyRepository:
         """
         session = self.session
         plan = self._plan(type(aggregate))
-        state = sa.inspect(aggregate)
-        if state.persistent and plan.version is not None and version_before_handling:
-            self._claim_version(session, plan, aggregate, version_before_handling)
-        elif not state.persistent:
+        if not instance_state(aggregate).persistent:
             session.add(aggregate)
+        elif plan.version is not None and version_before_handling is not None:
+            self._claim_version(
+                session, plan.version, aggregate, version_before_handling
+            )
         session.flush()
 
     @property
@@ -87,16 +99,29 @@ class SQLAlchemyRepository:
         return self._session()
 
     def _claim_version(
-        self, session: sa_orm.Session, plan: _Plan, aggregate: t.Any, before: int
+        self,
+        session: sa_orm.Session,
+        version: _VersionColumn,
+        aggregate: t.Any,
+        before: int,
     ) -> None:
         # One conditional UPDATE: whoever comes second finds no row with the version.
-        name, column = t.cast("tuple[str, sa.Column[t.Any]]", plan.version)
+        name, column = version.name, version.column
         now = getattr(aggregate, name)
+        stored = _stored_value(aggregate, name, before)
+        if before == 0 and stored and version.counts_up:
+            now = stored + 1  # a factory returned an instance that has a row already
+        elif (stored or 0) != before and not version.counts_up:
+            raise ModellingError(
+                f"{type(aggregate).__qualname__}.{name} was written by a query before"
+                " it could be checked. Change the version after the last query, or"
+                " query inside 'with db.session.no_autoflush'."
+            )
         table = column.table
         key = sa.inspect(aggregate).identity
         statement = (
             sa.update(table)
-            .where(column == before)
+            .where(column == stored)
             .where(*(c == v for c, v in zip(table.primary_key, key, strict=True)))
             .values({column: now})
         )
@@ -107,6 +132,13 @@ class SQLAlchemyRepository:
             raise changed_meanwhile(type(aggregate).__qualname__, key)
         set_committed_value(aggregate, name, now)
 
+    def version_of(self, aggregate_class: type) -> str | None:
+        """Return the name of the attribute that SQLAlchemy counts, if there is one."""
+        mapper = _mapper(aggregate_class)
+        if mapper is None or mapper.version_id_col is None:
+            return None
+        return mapper.get_property_by_column(mapper.version_id_col).key
+
     def _plan(self, cls: type) -> _Plan:
         plan = self._plans.get(cls)
         if plan is None:
@@ -114,22 +146,30 @@ class SQLAlchemyRepository:
         return plan
 
 
+class _VersionColumn(t.NamedTuple):
+    name: str
+    column: sa.Column[t.Any]
+    counts_up: bool
+
+
 class _Plan:
     """How a mapped class is identified and versioned."""
 
     def __init__(self, cls: type) -> None:
         mapper = t.cast("sa_orm.Mapper[t.Any]", _mapper(cls))
-        columns = mapper.primary_key
+        columns = self.columns = mapper.primary_key
         self.names = tuple(mapper.get_property_by_column(c).key for c in columns)
+        self.key = frozenset(self.names)
         self.converters = [
             (name, _converter(column))
             for name, column in zip(self.names, columns, strict=True)
         ]
-        self.version: tuple[str, sa.Column[t.Any]] | None = None
+        self.version: _VersionColumn | None = None
         if mapper.version_id_col is None:
-            for name, annotation in class_hints(cls).items():
-                if any(isinstance(m, Version) for m in field_markers(annotation)):
-                    self.version = (name, mapper.columns[name])
+            found = version_attribute(cls)
+            if found is not None:
+                column = mapper.columns[found.name]
+                self.version = _VersionColumn(found.name, column, found.counts_up)
 
 
 def changed_meanwhile(name: str, key: t.Any) -> ConcurrencyError:
@@ -138,6 +178,13 @@ def changed_meanwhile(name: str, key: t.Any) -> ConcurrencyError:
         f"{name} {key!r} was changed by somebody else since it was loaded. Load it"
         " again and decide anew; @instant_retry does so by itself."
     )
+
+
+def _stored_value(aggregate: t.Any, name: str, default: t.Any) -> t.Any:
+    # What the row has, as far as the session knows.
+    history = sa.inspect(aggregate).attrs[name].history
+    known = [*(history.deleted or ()), *(history.unchanged or ())]
+    return known[0] if known else default
 
 
 def _mapper(cls: t.Any) -> sa_orm.Mapper[t.Any] | None:
@@ -160,6 +207,12 @@ def _converter(column: sa.ColumnElement[t.Any]) -> Callable[[t.Any], t.Any]:
         return value if isinstance(value, python_type) else make(_text(value))
 
     return convert
+
+
+def _fits(value: int, column: t.Any, session: sa_orm.Session) -> bool:
+    dialect = session.get_bind(clause=sa.select(column)).dialect.name
+    is_big = isinstance(column.type, sa.BigInteger) or dialect == "sqlite"
+    return is_big and -_BIGINT <= value < _BIGINT
 
 
 def _text(value: t.Any) -> t.Any:

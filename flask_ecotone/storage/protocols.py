@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
+from collections.abc import Generator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from ..message import Message
 
 
 @t.runtime_checkable
@@ -47,8 +52,62 @@ class Repository(t.Protocol):
 class ModelRepository(Repository, t.Protocol):
     """A repository that knows by itself how its classes are identified."""
 
+    #: Whether it stores the metadata that :meth:`save` is given; if not, it gets none.
+    keeps_metadata: bool
+
     def identifiers_of(self, aggregate_class: type) -> tuple[str, ...]:
         """Return the names of the attributes that make the primary key."""
+        ...
+
+    def version_of(self, aggregate_class: type) -> str | None:
+        """Return the attribute with the version that the repository itself counts."""
+        ...
+
+
+class Routing(t.Protocol):
+    """Which database the session of an application uses just now."""
+
+    def bind_for(self, mapper: t.Any, clause: t.Any) -> t.Any | None:
+        """Return the engine for a statement, ``None`` to leave it to the session."""
+        ...
+
+    def scope(self) -> t.Hashable:
+        """Return what tells its session from others in the same app context."""
+        ...
+
+
+class Connections(t.Protocol):
+    """The database connection of the active tenant."""
+
+    def session(self) -> t.Any:
+        """Return the session."""
+        ...
+
+    def connection(self) -> t.Any:
+        """Return the connection that the session uses."""
+        ...
+
+
+#: Called with the tenant and its connection reference.
+Hook = Callable[[str, t.Any], None]
+
+
+class Activation(t.Protocol):
+    """Makes a message's tenant the active one."""
+
+    @property
+    def header(self) -> str:
+        """The header that names the tenant."""
+        ...
+
+    def call_hooks(
+        self, on_activation: tuple[Hook, ...], on_deactivation: tuple[Hook, ...]
+    ) -> None:
+        """Set what is called around an activation."""
+        ...
+
+    def run(self, message: Message, proceed: Callable[[Message], t.Any]) -> t.Any:
+        """Handle a message with its tenant active."""
         ...
 
 
@@ -73,5 +132,64 @@ class Transaction(t.Protocol):
 
         The check raises :exc:`MessagingError` for a payload that would leave its
         session.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SqlText:
+    """SQL in pieces: text, a parameter's name, text, a name, and so on until text."""
+
+    pieces: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the parameters, each once."""
+        return tuple(dict.fromkeys(self.pieces[1::2]))
+
+
+#: Returns, for the names of columns, what makes a result of the values of a row.
+Reader = Callable[[Sequence[str]], Callable[[Sequence[t.Any]], t.Any]]
+
+
+class Statement(t.Protocol):
+    """SQL that is executed with the values of its parameters."""
+
+    def write(self, values: Mapping[str, t.Any]) -> int:
+        """Execute it and return the number of rows that it changed."""
+        ...
+
+    def read(self, values: Mapping[str, t.Any], reader: Reader) -> list[t.Any]:
+        """Execute it and return all rows."""
+        ...
+
+    def read_first(self, values: Mapping[str, t.Any], reader: Reader) -> list[t.Any]:
+        """Execute it and return the first row, if there is one."""
+        ...
+
+    def iterate(
+        self, values: Mapping[str, t.Any], reader: Reader
+    ) -> Generator[t.Any, None, None]:
+        """Execute it and return an iterator of the rows."""
+        ...
+
+
+class Statements(t.Protocol):
+    """Prepares SQL for the database of an application."""
+
+    def dialect(self, bind: str | None, where: str) -> str:
+        """Return the name of the dialect that SQL for a bind key is written in.
+
+        :param where: Whose SQL it is, for errors.
+        :raises ConfigurationError: There is no such bind key.
+        """
+        ...
+
+    def prepare(
+        self, text: SqlText, bind: str | None, items: Mapping[str, type], where: str
+    ) -> Statement:
+        """Return SQL ready to be executed, any number of times.
+
+        :param items: Name of a parameter → type of the items, where it takes several.
         """
         ...

@@ -2,7 +2,8 @@
 
 Flask-SQLAlchemy makes one session per app context. The outermost command bus call owns
 the transaction of its session; the session of a nested app context, or one made after
-``db.session.remove()``, is a guest on the same connection.
+``db.session.remove()``, is a guest on the same connection. A guest works in a
+savepoint, so that its failure leaves the transaction of its host intact.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import threading
 import typing as t
 import weakref
+from collections.abc import Callable
 from contextvars import ContextVar
 
 import sqlalchemy as sa
@@ -17,6 +19,7 @@ import sqlalchemy.orm as sa_orm
 
 from ..errors import UnitOfWorkError
 from .models import changed_meanwhile
+from .protocols import Routing
 
 if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -83,17 +86,38 @@ class EcotoneSession(sa_orm.Session):
 
     _db: SQLAlchemy
 
-    def get_bind(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
-        bind = super().get_bind(*args, **kwargs)
-        unit = active.get()
-        if unit is None or unit.session is self:
-            return bind
+    #: Returns the routing of the current application, if it has one.
+    current_routing: t.ClassVar[Callable[[], Routing | None]]
+
+    def get_bind(
+        self,
+        mapper: t.Any = None,
+        clause: t.Any = None,
+        bind: t.Any = None,
+        **kwargs: t.Any,
+    ) -> t.Any:
+        if bind is None:
+            routing = type(self).current_routing()
+            if routing is not None:
+                bind = routing.bind_for(mapper, clause)
+        if bind is None:
+            bind = super().get_bind(mapper=mapper, clause=clause, **kwargs)
         unit = self._unit()
         if unit is None or unit.session is self or not isinstance(bind, sa.Engine):
             return bind
-        unit.check_thread()
         # A guest joins the transaction of the owner.
+        self.join_transaction_mode = "create_savepoint"
         return unit.session.connection(bind_arguments={"bind": bind})
+
+    def begin(self, nested: bool = False) -> sa_orm.SessionTransaction:
+        """Begin; inside a unit of work that is done already, but for savepoints."""
+        if not nested and self._unit() is not None:
+            raise UnitOfWorkError(
+                "db.session.begin() was called inside a command. The command bus has"
+                " begun and commits when the command is done: remove the call, or use"
+                " 'with db.session.begin_nested()' for a part that can be given up."
+            )
+        return super().begin(nested)
 
     def commit(self) -> None:
         """Commit, or inside a unit of work flush and leave the commit to the bus."""
@@ -107,33 +131,32 @@ class EcotoneSession(sa_orm.Session):
                 " db.session.flush() to write earlier, or set"
                 " ECOTONE_HANDLER_COMMIT = 'flush'."
             )
-        else:
+        elif unit.session is self:
             self.flush()
+        else:
+            # Of a guest it is the savepoint that is released.
+            super().commit()
 
     def rollback(self) -> None:
         """Roll back; inside a unit of work the whole of it then fails."""
         unit = self._unit()
         if unit is not None:
             unit.failed = True
-            if unit.session is not self:
-                EcotoneSession.roll_back(unit.session)
         super().rollback()
 
     def close(self) -> None:
         """Close; inside a unit of work what was written stays part of it."""
-        unit = self._unit()
-        if unit is None or unit.failed:
+        if not self._hands_over():
             super().close()
-            return
-        self.flush()
-        if unit.session is self:
-            self.expunge_all()
-        else:
-            super().close()
+
+    def reset(self) -> None:
+        """Reset; inside a unit of work what was written stays part of it."""
+        if not self._hands_over():
+            super().reset()
 
     def flush(self, objects: t.Any = None) -> None:
         """Flush; inside a unit of work a lost race is a :exc:`ConcurrencyError`."""
-        if active.get() is None:
+        if self._unit() is None:
             super().flush(objects)
             return
         try:
@@ -151,26 +174,66 @@ class EcotoneSession(sa_orm.Session):
         """Commit for real, past what :meth:`commit` adds."""
         super(EcotoneSession, t.cast(EcotoneSession, session)).commit()
 
+    @staticmethod
+    def drop(session: sa_orm.Session) -> None:
+        """Close for real: what a guest wrote and didn't commit is given up."""
+        super(EcotoneSession, t.cast(EcotoneSession, session)).close()
+
+    def _hands_over(self) -> bool:
+        """Whether nothing is left to close, as what was written went to the unit."""
+        unit = self._unit()
+        if unit is None or unit.failed:
+            return False
+        if unit.session is self:
+            self.flush()
+            self.expunge_all()
+            return True
+        EcotoneSession.commit_for_good(self)
+        return False
+
     def _unit(self) -> UnitOfWork | None:
         if active.get() is None:
             return None
-        return unit_of_work_of(self._db, self._db.engines)
+        unit = unit_of_work_of(self._db, self._db.engines)
+        if unit is not None:
+            unit.check_thread()
+        return unit
 
 
-def take_over(db: SQLAlchemy) -> None:
+def take_over(db: SQLAlchemy, current_routing: Callable[[], Routing | None]) -> None:
     """Mix :class:`EcotoneSession` into the session class of ``db``, in place.
 
     The factory is changed and ``db.session`` stays the same object, so that it may have
     been imported already. It is done once for an extension, whatever the number of its
     applications.
+
+    :param current_routing: Returns the routing of the current application, if any.
     """
     factory = db.session.session_factory
     chosen = factory.class_
     if issubclass(chosen, EcotoneSession):
         return
-    session_class = type(f"Ecotone{chosen.__name__}", (EcotoneSession, chosen), {})
+    session_class = type(
+        f"Ecotone{chosen.__name__}",
+        (EcotoneSession, chosen),
+        {"current_routing": staticmethod(current_routing)},
+    )
     sa.event.listen(session_class, "after_begin", _after_begin)
     factory.class_ = session_class
+    registry = db.session.registry
+    registry.scopefunc = _scope_by_routing(registry.scopefunc, current_routing)
+
+
+def _scope_by_routing(
+    scope: Callable[[], t.Any], current_routing: Callable[[], Routing | None]
+) -> Callable[[], t.Any]:
+    # A session of one database must never be found from another one.
+    def scoped() -> t.Any:
+        routing = current_routing()
+        routed = None if routing is None else routing.scope()
+        return scope() if routed is None else (scope(), routed)
+
+    return scoped
 
 
 def _after_begin(
@@ -181,6 +244,12 @@ def _after_begin(
     unit = active.get()
     if unit is not None and unit.session is session:
         begin_immediate(connection, is_fresh=True)
+    schemas = connection.get_execution_options().get("schema_translate_map")
+    if schemas and schemas.get(None) and connection.dialect.name == "postgresql":
+        # Plain SQL isn't translated. LOCAL ends with the transaction: the connection
+        # goes back to the pool as it came.
+        name = connection.dialect.identifier_preparer.quote(schemas[None])
+        connection.exec_driver_sql(f"SET LOCAL search_path TO {name}")
 
 
 def begin_immediate(connection: sa.Connection, *, is_fresh: bool) -> None:
@@ -197,7 +266,20 @@ def begin_immediate(connection: sa.Connection, *, is_fresh: bool) -> None:
         # The application begins transactions by an event of its own.
         connection.exec_driver_sql("ROLLBACK")
     _write_ahead(connection)
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # Past SQLAlchemy, as the driver's own BEGIN is: its executing takes twice the time.
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute("BEGIN IMMEDIATE")
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise sa.exc.DBAPIError.instance(
+            "BEGIN IMMEDIATE",
+            None,
+            error,
+            connection.dialect.loaded_dbapi.Error,
+            dialect=connection.dialect,
+        ) from error
+    finally:
+        cursor.close()
 
 
 def _write_ahead(connection: sa.Connection) -> None:

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
 from ..errors import MessagingError
+from ..errors import TenancyError
 from ..errors import UnitOfWorkError
 from .session import active
 from .session import begin_immediate
 from .session import EcotoneSession
-from .session import take_over
 from .session import unit_of_work_of
 from .session import UnitOfWork
 
@@ -35,7 +35,6 @@ class SessionTransaction:
     """
 
     def __init__(self, db: SQLAlchemy, engines: t.Any, on_commit: str) -> None:
-        take_over(db)
         self._db = db
         self._engines = engines
         self._on_commit = on_commit
@@ -56,20 +55,27 @@ class SessionTransaction:
             unit = self._active()
             if unit is not None:
                 unit.check_thread()
+                self._check_context()
                 return proceed()
         session = self._session()
+        has_begun = session.in_transaction()
+        if has_begun:
+            self._refuse_block(session)
         unit = UnitOfWork(
             self._db, self._engines, session, self._on_commit, active.get()
         )
         token = active.set(unit)
         try:
-            if session.in_transaction():
+            if has_begun:
                 self._join_begun(session)
             result = proceed()
             self._complete(unit)
             return result
         except BaseException:
-            EcotoneSession.roll_back(session)
+            try:
+                self._bring_back(unit)
+            finally:
+                EcotoneSession.roll_back(session)
             raise
         finally:
             active.reset(token)
@@ -103,31 +109,38 @@ class SessionTransaction:
 
         return check
 
-    def flush_guest(self) -> None:
-        """Write what a nested app context has pending, before its session goes."""
+    def end_guest(self, error: BaseException | None) -> None:
+        """Hand over what a nested app context wrote, before its session goes.
+
+        :param error: The exception that ended the context; what it didn't commit is
+            then given up.
+        """
         unit = self._active()
         registry = self._db.session.registry
-        if unit is None or unit.failed or not registry.has():
+        if unit is None or not registry.has():
             return
         session = registry()
         if session is not unit.session:
             try:
-                session.flush()
-            except BaseException:
-                session.rollback()
+                if error is None and not unit.failed:
+                    EcotoneSession.commit_for_good(session)
+            finally:
+                EcotoneSession.drop(session)
                 registry.clear()
-                raise
 
     def _active(self) -> UnitOfWork | None:
         return unit_of_work_of(self._db, self._engines)
 
-    def _session(self) -> sa_orm.Session:
+    def _check_context(self) -> None:
         if self._db.engines is not self._engines:
             raise UnitOfWorkError(
                 "A command bus was used inside the context of another application,"
                 " whose database isn't its own. Push the context of the application"
                 " that the bus belongs to: 'with app.app_context():'."
             )
+
+    def _session(self) -> sa_orm.Session:
+        self._check_context()
         session = self._db.session()
         if not isinstance(session, EcotoneSession):
             raise UnitOfWorkError(
@@ -136,7 +149,7 @@ class SessionTransaction:
             )
         return session
 
-    def _join_begun(self, session: sa_orm.Session) -> None:
+    def _refuse_block(self, session: sa_orm.Session) -> None:
         begun = session.get_transaction()
         if session.in_nested_transaction() or (
             begun is not None and begun.origin is sa_orm.SessionTransactionOrigin.BEGIN
@@ -147,15 +160,19 @@ class SessionTransaction:
                 " that block early: send the command outside of it, or let one command"
                 " handler send the others."
             )
-        engine = self._engines.get(None)
-        if engine is not None and engine.dialect.name == "sqlite":
+
+    def _join_begun(self, session: sa_orm.Session) -> None:
+        try:
+            engine = session.get_bind()
+        except (TenancyError, sa.exc.UnboundExecutionError):
+            return  # the transaction is on other binds only
+        if engine.dialect.name == "sqlite":
             begin_immediate(session.connection(), is_fresh=False)
 
     def _complete(self, unit: UnitOfWork) -> None:
-        registry = self._db.session.registry
-        if not unit.failed and registry.has() and registry() is not unit.session:
-            # db.session.remove() was called: what came after is on a guest.
-            registry().flush()
+        guest = self._db.session.registry()
+        if guest is not unit.session and not unit.failed:
+            EcotoneSession.commit_for_good(guest)
         if unit.failed:
             raise UnitOfWorkError(
                 "db.session.rollback() was called inside a command, which then ended"
@@ -163,4 +180,14 @@ class SessionTransaction:
                 " up a command, or use 'with db.session.begin_nested()' to give up a"
                 " part of it."
             )
+        self._bring_back(unit)
         EcotoneSession.commit_for_good(unit.session)
+
+    def _bring_back(self, unit: UnitOfWork) -> None:
+        # After db.session.remove() the registry holds a guest, on a connection that
+        # the owner is about to give back.
+        registry = self._db.session.registry
+        guest = registry()
+        if guest is not unit.session:
+            EcotoneSession.drop(guest)
+            registry.set(unit.session)

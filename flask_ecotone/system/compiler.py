@@ -8,6 +8,9 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..console import ConsoleOutput
+from ..console import ConsoleWriter
+from ..console import PlainConsoleWriter
 from ..context import MessageContext
 from ..conversion import compile_expression
 from ..conversion import Conversion
@@ -19,13 +22,13 @@ from ..definitions import InstantRetryMark
 from ..definitions import Kind
 from ..definitions import PriorityMark
 from ..definitions import RemoveHeaderMark
+from ..definitions import TenantResolverMark
 from ..definitions import WithoutTransactionMark
 from ..discovery import Catalogue
 from ..discovery import Marked
+from ..discovery.manifest import DeferredModule
 from ..errors import ConfigurationError
 from ..errors import DuplicateHandlerError
-from ..errors import HandlerSignatureError
-from ..handling.arguments import payload_parameter
 from ..handling.calls import late_bound
 from ..handling.evaluation import evaluation
 from ..handling.evaluation import Resolution
@@ -40,19 +43,28 @@ from ..modelling.aggregate import Aggregate
 from ..modelling.handlers import AggregateHandler
 from ..modelling.handlers import Handle
 from ..modelling.repositories import Repositories
-from ..reflection import members
-from ..reflection import MISSING
 from ..reflection import reflect
 from ..reflection import Signature
-from ..reflection import type_name
 from ..services import Services
+from ..storage.protocols import Activation
+from ..storage.protocols import Connections
+from ..storage.protocols import Hook
 from ..storage.protocols import ModelRepository
 from ..storage.protocols import Transaction
+from .console import ConsoleCommands
+from .deferred import Deferred
 from .endpoint import Endpoint
 from .endpoint import Flow
-from .pipelines import Observer
-from .pipelines import retrying
-from .pipelines import Surroundings
+from .found import aggregate_of
+from .found import endpoint_id
+from .found import FoundHandler
+from .found import grouped
+from .found import route_key
+from .pairing import either
+from .surroundings import in_context
+from .surroundings import Observer
+from .surroundings import retrying
+from .surroundings import Surroundings
 from .system import MessagingSystem
 
 
@@ -68,6 +80,15 @@ class Configuration:
     retry: InstantRetryMark | None = None
     observer: Observer | None = None
     provider: Callable[[], dict[str, t.Any]] | None = None
+    tenancy: Activation | None = None
+    connections: Connections | None = None
+    #: Modules that are imported when they are first needed, how they are read then,
+    #: and the ids of all endpoints in order: what a manifest says.
+    deferred: Iterable[DeferredModule] = ()
+    rescan: Callable[[str], Catalogue] = lambda name: Catalogue()
+    order: Iterable[str] = ()
+    #: Where console commands write unless whoever runs them says otherwise.
+    writer: ConsoleWriter | None = None
 
 
 def compile_system(
@@ -91,6 +112,9 @@ class _Compiler:
             ],
             [_late(services, cls) for cls in catalogue.media_type_converters],
         )
+        self._writer = ConsoleOutput(configuration.writer or PlainConsoleWriter())
+        if not services.is_registered(ConsoleWriter):
+            services.provide_value(ConsoleWriter, self._writer)
         context = MessageContext()
         self._around = Surroundings(
             context,
@@ -100,12 +124,14 @@ class _Compiler:
             configuration.retry,
             configuration.observer,
             configuration.provider,
+            configuration.tenancy,
         )
         self._resolution = Resolution(
             conversion,
             services,
             configuration.variables,
             context.get,
+            configuration.connections,
             lambda cls, identifier: self._system.fetch(cls, identifier),
         )
         repositories = Repositories(
@@ -119,37 +145,91 @@ class _Compiler:
             self._interceptors,
             aggregates,
             catalogue.named_events,
+            Deferred(configuration.deferred, self._load),
         )
+        self._rescan = configuration.rescan
+        self._numbers = {name: n for n, name in enumerate(configuration.order)}
+        self._is_warm = bool(self._numbers)
 
     def compile(self) -> MessagingSystem:
-        found = [
-            _Found(m, reflect(m.function, m.owner)) for m in self._catalogue.handlers
-        ]
-        endpoints = [self._endpoint(*group) for group in _grouped(found, self._system)]
-        self._check_ids(endpoints)
+        self._tenant_hooks()
+        endpoints = self._endpoints(self._catalogue.handlers)
         self._system.connect(endpoints)
+        self._check_ids(endpoints)
         for endpoint in endpoints:
             output = endpoint.marked.said.output_channel
-            if output is not None:
+            if output is not None and not self._is_warm:
                 self._system.channel(output, endpoint.marked.where)
+        self._system.console = self._console()
         return self._system
 
-    def _endpoint(self, found: _Found, action: _Found | None = None) -> Endpoint:
+    def _endpoints(self, handlers: Iterable[Marked[HandlerMark]]) -> list[Endpoint]:
+        found = [FoundHandler(m, reflect(m.function, m.owner)) for m in handlers]
+        endpoints = [self._endpoint(*group) for group in grouped(found, self._system)]
+        for number, endpoint in enumerate(endpoints):
+            endpoint.number = self._numbers.get(endpoint.id, number)
+        return endpoints
+
+    def _load(self, module: DeferredModule) -> None:
+        """Connect the handlers of a module that is needed only now."""
+        found = {route_key(m): m for m in self._rescan(module.name).handlers}
+        keys = [(route.handler, route.kind, route.name) for route in module.routes]
+        for key in keys:
+            if key not in found:
+                raise ConfigurationError(
+                    f"The handler {key[0]!r} is in Ecotone's manifest and not in its"
+                    " module any more. The production manifest is stale: clear it with"
+                    " 'flask ecotone cache clear' and boot again."
+                )
+        self._system.connect(self._endpoints(found[key] for key in keys))
+
+    def _console(self) -> ConsoleCommands:
+        return ConsoleCommands(
+            self._catalogue.console_commands,
+            self._around,
+            self._resolution,
+            self._interceptors,
+            self._writer,
+        )
+
+    def _tenant_hooks(self) -> None:
+        hooks = self._catalogue.tenant_hooks
+        tenancy = self._around.tenancy
+        if not hooks or tenancy is None:
+            return
+        called: dict[bool, list[Hook]] = {True: [], False: []}
+        for marked in hooks:
+            signature = reflect(marked.function, marked.owner)
+            handle = direct_flow(marked, signature, self._resolution)
+            called[marked.said.on_activation].append(
+                _hook(handle, self._around, tenancy.header)
+            )
+        tenancy.call_hooks(tuple(called[True]), tuple(called[False]))
+
+    def _endpoint(
+        self, found: FoundHandler, action: FoundHandler | None = None
+    ) -> Endpoint:
         marked, signature = found.marked, found.signature
-        aggregate = _aggregate_of(found, self._system)
+        aggregate = aggregate_of(found, self._system)
         interception = self._interception(marked)
         if aggregate is None:
             handle = self._service(marked, signature, interception)
         else:
             handle = self._aggregate(found, aggregate, interception, action)
+        if marked.mark(TenantResolverMark) is not None:
+            raise ConfigurationError(
+                f"{marked.where} has @with_tenant_resolver and is no inbound channel"
+                " adapter. Messages of Internal Message Channels carry their tenant in"
+                " the tenant header: send it as metadata."
+            )
         retry = marked.mark(InstantRetryMark)
         if retry is not None and marked.said.kind is not Kind.COMMAND:
             handle = retrying(handle, retry, self._around)
         priority = marked.mark(PriorityMark)
         return Endpoint(
-            id=_endpoint_id(marked),
+            id=endpoint_id(marked),
             marked=marked,
-            types=found.types,
+            types=tuple(dict.fromkeys(found.types + (action.types if action else ()))),
             interceptors=interception.names,
             priority=priority.priority if priority else 1,
             is_aggregate=aggregate is not None,
@@ -174,19 +254,26 @@ class _Compiler:
 
     def _aggregate(
         self,
-        found: _Found,
+        found: FoundHandler,
         aggregate: Aggregate,
         interception: Interception,
-        action: _Found | None,
+        action: FoundHandler | None,
     ) -> Flow:
         marked = found.marked
         handler = self._aggregate_handler(found, aggregate, interception)
         handle: Handle
         if action is not None:
             other = self._interception(action.marked)
-            handle = handler.create_or(
-                self._aggregate_handler(action, aggregate, other)
-            )
+            changing = self._aggregate_handler(action, aggregate, other)
+            handle = handler.create_or(changing)
+            if found.types != action.types:
+                handle = either(
+                    found.types,
+                    handler.factory(),
+                    action.types,
+                    changing.action(),
+                    handle,
+                )
         elif marked.said.kind is Kind.QUERY:
             handle = handler.query()
         elif marked.is_on_class:
@@ -200,7 +287,7 @@ class _Compiler:
         return flow
 
     def _aggregate_handler(
-        self, found: _Found, aggregate: Aggregate, interception: Interception
+        self, found: FoundHandler, aggregate: Aggregate, interception: Interception
     ) -> AggregateHandler:
         return AggregateHandler(
             aggregate,
@@ -264,111 +351,16 @@ class _Compiler:
                 )
 
 
-class _Found:
-    """A handler with its signature and the classes it is routed by."""
-
-    def __init__(self, marked: Marked[HandlerMark], signature: Signature) -> None:
-        self.marked = marked
-        self.signature = signature
-        self.types = () if marked.said.name is not None else _routed_types(self)
-
-
-def _routed_types(found: _Found) -> tuple[type, ...]:
-    marked = found.marked
-    kind = marked.said.kind.value
-    payload = payload_parameter(found.signature)
-    if payload is None:
-        raise HandlerSignatureError(
-            f"{marked.where} takes no message, so nothing says which {kind} it handles."
-            f" Annotate the first parameter with the class of the {kind}, or give it a"
-            f' name: @{kind}_handler("order.place").'
-        )
-    types = members(payload.type)
-    for cls in types:
-        is_class = isinstance(cls, type) and not t.get_args(cls)
-        if cls is MISSING or not is_class or _is_never_routed(cls):
-            raise HandlerSignatureError(
-                f"{marked.where} takes {payload.name!r} ({type_name(payload.type)}),"
-                f" which is no class that a {kind} can be routed by. Annotate it with"
-                f" the class of the {kind}, a union of classes or 'object', or give it"
-                f' a name: @{kind}_handler("order.place").'
-            )
-    return types
-
-
-def _is_never_routed(cls: type) -> bool:
-    is_protocol = getattr(cls, "_is_protocol", False)
-    return (
-        (cls.__module__ == "builtins" and cls is not object)
-        or t.is_typeddict(cls)
-        or (is_protocol and not getattr(cls, "_is_runtime_protocol", False))
-    )
-
-
-def _aggregate_of(found: _Found, system: MessagingSystem) -> Aggregate | None:
-    owner, kind = found.marked.owner, found.marked.said.kind
-    aggregate = None if owner is None else system.aggregate_of(owner)
-    if aggregate is None:
-        return None
-    if kind is Kind.INTERNAL:
-        raise ConfigurationError(
-            f"{found.marked.where} is an internal handler on an aggregate. Make it a"
-            " command handler with a routing key, which is a channel too."
-        )
-    if kind is Kind.QUERY and found.marked.is_on_class:
-        return None  # it asks for no instance
-    if kind is not Kind.EVENT and len(found.types) > 1:
-        raise ConfigurationError(
-            f"{found.marked.where} takes a union of {kind.value} classes. On an"
-            " aggregate that is for events only: write one handler for each."
-        )
-    return aggregate
-
-
-def _grouped(
-    found: list[_Found], system: MessagingSystem
-) -> Iterable[tuple[_Found, ...]]:
-    """Pair the factory and the action of an aggregate that take the same message."""
-    groups: dict[t.Any, list[_Found]] = {}
-    alone: list[tuple[_Found, ...]] = []
-    for each in found:
-        if each.marked.said.kind is Kind.QUERY or _aggregate_of(each, system) is None:
-            alone.append((each,))
-            continue
-        said = each.marked.said
-        key = (each.marked.owner, said.kind, said.name or each.types)
-        groups.setdefault(key, []).append(each)
-    for group in groups.values():
-        factories = [each for each in group if each.marked.is_on_class]
-        actions = [each for each in group if not each.marked.is_on_class]
-        if len(factories) == 1 and len(actions) == 1:
-            alone.append((factories[0], actions[0]))
-        elif factories and len(group) > 1:
-            listed = ", ".join(each.marked.where for each in group)
-            raise ConfigurationError(
-                "One message can have a single factory method and a single action on"
-                f" an aggregate, or several actions, and this one has {listed}. Merge"
-                " them, or give them messages of their own."
-            )
-        else:
-            alone += [(each,) for each in group]
-    order = {id(each): number for number, each in enumerate(found)}
-    return sorted(alone, key=lambda group: order[id(group[0])])
-
-
-def _endpoint_id(marked: Marked[HandlerMark]) -> str:
-    said = marked.said
-    if said.endpoint_id:
-        return said.endpoint_id
-    if said.kind is Kind.COMMAND and said.name:
-        return said.name
-    several = len(marked.marks(HandlerMark)) > 1
-    name = marked.qualified_name
-    return f"{name}[{said.kind.value}:{said.name or ''}]" if several else name
-
-
 def _with_headers(change: Callable[[Message], Message] | None, flow: Flow) -> Flow:
     return flow if change is None else lambda message: flow(change(message))
+
+
+def _hook(handle: Flow, around: Surroundings, header: str) -> Hook:
+    def hook(tenant: str, connection: t.Any) -> None:
+        message = Message(connection, {header: tenant}, around.context.get())
+        in_context(around.context, message, handle)
+
+    return hook
 
 
 def _late(services: Services, cls: type) -> Callable[[], t.Any]:

@@ -33,6 +33,8 @@ class Endpoint:
     is_transactional: bool
     retry: InstantRetryMark | None
     handle: Flow
+    #: Its place among all handlers, in the order they were found.
+    number: int = 0
 
     @property
     def kind(self) -> Kind:

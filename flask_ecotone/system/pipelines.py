@@ -11,8 +11,6 @@ import typing as t
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..context import MessageContext
-from ..conversion import Conversion
 from ..conversion import MediaType
 from ..definitions import InstantRetryMark
 from ..definitions import Kind
@@ -28,39 +26,14 @@ from .endpoint import Endpoint
 from .endpoint import Flow
 from .routes import EventRoutes
 from .routes import UniqueRoutes
+from .surroundings import close_scope
+from .surroundings import guarded
+from .surroundings import retrying
+from .surroundings import Surroundings
+from .surroundings import through
 
 #: The precedence of the unit of work; interceptors below it run outside of it.
 TRANSACTION_PRECEDENCE = -2000
-
-#: Told of every message that enters a bus, by the kind of the bus.
-Observer = Callable[[Kind, Message], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all pipelines of a system have in common."""
-
-    context: MessageContext
-    conversion: Conversion
-    logger: logging.Logger
-    transaction: Transaction | None
-    #: How often any command is tried again, if it says nothing itself.
-    retry: InstantRetryMark | None
-    observer: Observer | None
-    #: Returns headers for messages that no other message caused.
-    provider: Callable[[], dict[str, t.Any]] | None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing has a look at each message."""
-        return self.observer is None and self.provider is None
-
-    def message(self, payload: t.Any, headers: dict[str, t.Any] | None) -> Message:
-        """Return a new message, caused by the one being handled if there is one."""
-        parent = self.context.get()
-        if parent is None and self.provider is not None:
-            headers = {**self.provider(), **(headers or {})}
-        return Message(payload, headers, parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,100 +52,6 @@ class BusPlan:
         return self.interception.is_empty and self.propagates
 
 
-def in_context(
-    context: MessageContext, message: Message, flow: Callable[[Message], t.Any]
-) -> t.Any:
-    """Call a flow with the message as the one being handled."""
-    token = context.set(message)
-    try:
-        return flow(message)
-    finally:
-        context.reset(token)
-        close_scope(message)
-
-
-def through(
-    interception: Interception,
-    context: MessageContext,
-    message: Message,
-    flow_of: Callable[[Message], Flow],
-    *,
-    propagates: bool = True,
-) -> t.Any:
-    """Send a message through the interceptors of a gateway and return the reply.
-
-    :param flow_of: Chooses where the message goes once the interceptors before it ran:
-        they may have changed the payload, and so who handles it.
-    :param propagates: Whether messages that it causes inherit its headers.
-    """
-    held = message
-    token = context.set(message)
-    try:
-        entered = interception.enter(message)
-        if entered is None:
-            return None
-        if not propagates:
-            entered = entered.isolated()
-        if entered is not message:
-            # What the interceptors changed is what later messages inherit.
-            entered.scope, message.scope = message.scope, None
-            held = entered
-            context.set(entered)
-        reply = flow_of(entered)(entered)
-        if reply is None or not interception.after:
-            return reply
-        left = interception.leave(replaced(entered, reply))
-        return None if left is None else left.payload
-    finally:
-        context.reset(token)
-        close_scope(held)
-
-
-def close_scope(message: Message) -> None:
-    """Clean up the services that were made for a message."""
-    scope = message.scope
-    if scope is not None:
-        message.scope = None
-        scope.close()
-
-
-def retrying(flow: Flow, retry: InstantRetryMark, around: Surroundings) -> Flow:
-    """Return a flow that is tried again when it fails outside of a unit of work.
-
-    Inside of one the transaction is lost with the failure: who began it tries again.
-    """
-    transaction = around.transaction
-
-    def attempt(message: Message) -> t.Any:
-        if transaction is None:
-            return flow(message)
-        with transaction.attempt():
-            return flow(message)
-
-    def tried(message: Message) -> t.Any:
-        if transaction is not None and transaction.is_active:
-            return flow(message)
-        failed = 0
-        run = flow
-        while True:
-            try:
-                return run(message)
-            except retry.exceptions as error:
-                failed += 1
-                if failed > retry.times:
-                    raise
-                around.logger.info(
-                    "Instant retry %d of %d after %s.",
-                    failed,
-                    retry.times,
-                    type(error).__qualname__,
-                )
-            close_scope(message)
-            run = attempt
-
-    return tried
-
-
 class UniquePipeline:
     """Sends the commands, or the queries, of one type of bus."""
 
@@ -182,7 +61,7 @@ class UniquePipeline:
         self._plan = plan
         self._routes = routes
         self._around = around
-        self._flows: dict[Endpoint, Flow] = {}
+        self._flows: dict[tuple[Endpoint, type], Flow] = {}
         self._by_class: dict[type, Flow] = {}
         self.send = self._compile()
 
@@ -267,27 +146,27 @@ class UniquePipeline:
         return flow
 
     def _flow(self, endpoint: Endpoint, cls: type) -> Flow:
-        flow = self._flows.get(endpoint)
+        flow = self._flows.get((endpoint, cls))
         if flow is None:
-            flow = self._flows[endpoint] = self._compose(endpoint)
-        return guarded(flow, cls, self._around.transaction)
+            handle = guarded(endpoint.handle, cls, self._around.transaction)
+            flow = self._flows[endpoint, cls] = self._compose(endpoint, handle)
+        return flow
 
-    def _compose(self, endpoint: Endpoint) -> Flow:
+    def _compose(self, endpoint: Endpoint, handle: Flow) -> Flow:
         plan, around = self._plan, self._around
         interception = plan.interception
-        flow = interception.around_flow(
-            endpoint.handle, lambda p: p >= TRANSACTION_PRECEDENCE
-        )
+        flow = interception.around_flow(handle, lambda p: p >= TRANSACTION_PRECEDENCE)
         if plan.kind is Kind.COMMAND:
             transaction = around.transaction
             is_transactional = plan.is_transactional and endpoint.is_transactional
             if transaction is not None and is_transactional:
                 flow = _transactional(flow, transaction)
+        flow = around.for_tenant(flow)
+        if plan.kind is Kind.COMMAND:
             retry = endpoint.retry or plan.retry or around.retry
             if retry is not None:
                 flow = retrying(flow, retry, around)
-        flow = interception.around_flow(flow, lambda p: p < TRANSACTION_PRECEDENCE)
-        return flow
+        return interception.around_flow(flow, lambda p: p < TRANSACTION_PRECEDENCE)
 
 
 class EventPipeline:
@@ -336,7 +215,8 @@ class EventPipeline:
         get, set_, reset = context.get, context.set, context.reset
         enter, deliver, flows_of = self._enter, self._deliver, self._flows_of_class
         is_enabled_for = self._around.logger.isEnabledFor
-        if not (self._plan.is_plain and self._around.is_plain):
+        is_plain = self._plan.is_plain and self._around.is_plain
+        if not is_plain or self._around.tenancy is not None:
 
             def publish_through(payload: t.Any, metadata: t.Any = None) -> None:
                 headers = None if metadata is None else checked_metadata(metadata)
@@ -376,7 +256,7 @@ class EventPipeline:
         plan, around = self._plan, self._around
         if around.observer is not None:
             around.observer(plan.kind, message)
-        flow = plan.interception.around_flow(deliver)
+        flow = around.for_tenant(plan.interception.around_flow(deliver))
         through(
             plan.interception,
             around.context,
@@ -400,19 +280,6 @@ class EventPipeline:
             logger.info("Sending Event Message with: %s.", shown)
             for endpoint in endpoints:
                 logger.info("Executing Event Handler %s.", endpoint.title)
-
-
-def guarded(flow: Flow, cls: type, transaction: Transaction | None) -> Flow:
-    """Return a flow that refuses payloads of a class that can't leave their session."""
-    check = transaction.refuses(cls) if transaction else None
-    if check is None:
-        return flow
-
-    def checked(message: Message) -> t.Any:
-        check(message.payload)
-        return flow(message)
-
-    return checked
 
 
 def named_headers(

@@ -13,6 +13,8 @@ from ..errors import did_you_mean
 from ..errors import DuplicateHandlerError
 from ..errors import MessagingError
 from ..errors import NoHandlerError
+from ..message import Message
+from .deferred import Deferred
 from .endpoint import Endpoint
 
 
@@ -22,17 +24,26 @@ class UniqueRoutes:
     :raises DuplicateHandlerError: Two endpoints answer for one class or name.
     """
 
-    def __init__(self, kind: Kind, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(self, kind: Kind, deferred: Deferred) -> None:
         self._what = kind.value
+        self._deferred = deferred
         self.by_name: dict[str, Endpoint] = {}
         self._by_type: dict[type, Endpoint] = {}
-        for endpoint in endpoints:
+        self._abstract: list[tuple[type, Endpoint]] = []
+
+    def connect(self, endpoints: Iterable[Endpoint]) -> None:
+        """Add routes to endpoints.
+
+        :raises DuplicateHandlerError: Two endpoints answer for one class or name.
+        """
+        added = list(endpoints)
+        for endpoint in added:
             if endpoint.name is not None:
                 self._add(self.by_name, endpoint.name, endpoint)
             for cls in endpoint.types:
                 self._add(self._by_type, cls, endpoint)
         self._abstract = _abstract(self._by_type)
-        for cls in self._by_type:
+        for cls in (cls for endpoint in added for cls in endpoint.types):
             if len(found := self._answering(cls)) > 1:
                 raise self._ambiguous(cls.__qualname__, found, DuplicateHandlerError)
 
@@ -42,12 +53,13 @@ class UniqueRoutes:
         :raises NoHandlerError: There is none.
         :raises MessagingError: There are several.
         """
+        self._deferred.before_class(cls)
         found = self._answering(cls)
         if len(found) == 1:
             return found[0]
         if found:
             raise self._ambiguous(cls.__qualname__, found, MessagingError)
-        if cls in _NOT_ROUTED:
+        if not _is_routed(cls):
             raise NoHandlerError(
                 f"A {self._what} is routed by its class, and {cls.__qualname__} says"
                 " nothing. Send an object of a class of your own, or use"
@@ -67,20 +79,23 @@ class UniqueRoutes:
 
         :raises NoHandlerError: There is none.
         """
-        try:
-            return self.by_name[name]
-        except (KeyError, TypeError):
-            pass
         if not isinstance(name, str):
             raise NoHandlerError(
                 f"A routing key is a string, and {name!r} is a"
                 f" {type(name).__qualname__}."
             )
-        raise NoHandlerError(
-            f"Can't send a {self._what} to {name!r}: no {self._what} handler has that"
-            f" routing key.{did_you_mean(name, self.by_name)} 'flask ecotone list'"
-            " shows what there is."
-        )
+        found = self.by_name.get(name)
+        if found is None:
+            self._deferred.before_name(name)
+            found = self.by_name.get(name)
+        if found is None:
+            known = [*self.by_name, *self._deferred.known_names()]
+            raise NoHandlerError(
+                f"Can't send a {self._what} to {name!r}: no {self._what} handler has"
+                f" that routing key.{did_you_mean(name, known)} 'flask ecotone list'"
+                " shows what there is."
+            )
+        return found
 
     def _names(self) -> str:
         return ", ".join(sorted(self.by_name)[:5]) or "(no routing keys)"
@@ -115,19 +130,18 @@ class EventRoutes:
     :param names: Event name → class.
     """
 
-    def __init__(self, endpoints: Iterable[Endpoint], names: dict[str, type]) -> None:
+    def __init__(self, names: dict[str, type], deferred: Deferred) -> None:
+        self._deferred = deferred
         self._by_type: dict[type, list[Endpoint]] = {}
         self._by_name: dict[str, list[Endpoint]] = {}
         self._by_glob: list[tuple[re.Pattern[str], Endpoint]] = []
-        self._order: dict[Endpoint, tuple[int, bool, int]] = {}
         self._classes = names
         self._names = {cls: name for name, cls in names.items()}
-        for number, endpoint in enumerate(endpoints):
-            self._order[endpoint] = (
-                -endpoint.priority,
-                not endpoint.is_aggregate,
-                number,
-            )
+        self._abstract: list[tuple[type, list[Endpoint]]] = []
+
+    def connect(self, endpoints: Iterable[Endpoint]) -> None:
+        """Add routes to endpoints."""
+        for endpoint in endpoints:
             name = endpoint.name
             if name is not None and "*" in name:
                 self._by_glob.append((_glob(name), endpoint))
@@ -138,12 +152,22 @@ class EventRoutes:
         self._abstract = _abstract(self._by_type)
 
     def by_class(self, cls: type) -> tuple[Endpoint, ...]:
-        """Return the endpoints for instances of a class."""
-        found = [e for listed in self._subscribed(cls) for e in listed]
+        """Return the endpoints for instances of a class.
+
+        :raises MessagingError: Its instances say nothing about what happened.
+        """
+        if not _is_routed(cls):
+            raise MessagingError(
+                f"An event is routed by its class, and {cls.__qualname__} says nothing."
+                " Publish an object of a class of your own, or use"
+                " publish_with_routing with the name of the event."
+            )
         name = self._names.get(cls)
+        self._deferred.before_class(cls)
+        found = [e for listed in self._subscribed(cls) for e in listed]
         if name is not None:
             found += self._listening(name)
-        return tuple(sorted(_unique(found), key=self._order.__getitem__))
+        return tuple(_once(sorted(found, key=_order)))
 
     def named(self, name: t.Any) -> tuple[Subscription, ...]:
         """Return the endpoints for events published by a name.
@@ -158,15 +182,17 @@ class EventRoutes:
         found: dict[Endpoint, type | None] = dict.fromkeys(self._listening(name))
         cls = self._classes.get(name)
         if cls is not None:
+            self._deferred.before_class(cls)
             for listed in self._subscribed(cls):
                 for endpoint in listed:
                     found.setdefault(endpoint, cls)
-        return tuple(sorted(found.items(), key=lambda s: self._order[s[0]]))
+        return tuple((e, found[e]) for e in _once(sorted(found, key=_order)))
 
     def _subscribed(self, cls: type) -> list[list[Endpoint]]:
         return _subscribed(cls, self._by_type, self._abstract)
 
     def _listening(self, name: str) -> list[Endpoint]:
+        self._deferred.before_name(name)
         return [
             *self._by_name.get(name, ()),
             *(e for glob, e in self._by_glob if glob.match(name)),
@@ -177,11 +203,16 @@ _NOT_ROUTED = frozenset({dict, list, tuple, str, bytes, int, float, bool, type(N
 V = t.TypeVar("V")
 
 
+def _is_routed(cls: type) -> bool:
+    # A class that was sent instead of an instance has a metaclass as its class.
+    return not (cls in _NOT_ROUTED or issubclass(cls, (type, Message)))
+
+
 def _subscribed(
     cls: type, by_type: dict[type, V], abstract: list[tuple[type, V]]
 ) -> list[V]:
     # Bases come from the MRO; virtual subclasses only issubclass knows.
-    if cls in _NOT_ROUTED:
+    if not _is_routed(cls):
         return []
     bases = cls.__mro__
     nominal = [by_type[base] for base in bases if base in by_type]
@@ -193,6 +224,19 @@ def _subscribed(
 
 def _abstract(by_type: dict[type, V]) -> list[tuple[type, V]]:
     return [(cls, found) for cls, found in by_type.items() if isinstance(cls, ABCMeta)]
+
+
+def _order(endpoint: Endpoint) -> tuple[int, bool, int]:
+    return -endpoint.priority, not endpoint.is_aggregate, endpoint.number
+
+
+def _once(endpoints: Iterable[Endpoint]) -> Iterable[Endpoint]:
+    # A handler with several marks is several endpoints, and hears of an event once.
+    handlers: dict[t.Any, Endpoint] = {}
+    for endpoint in endpoints:
+        marked = endpoint.marked
+        handlers.setdefault((marked.owner, marked.plain), endpoint)
+    return handlers.values()
 
 
 def _unique(endpoints: Iterable[Endpoint]) -> list[Endpoint]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 
+from ..console import ConsoleWriter
 from ..conversion import Conversion
 from ..definitions import Kind
 from ..errors import AggregateNotFoundError
@@ -12,6 +15,7 @@ from ..errors import ConfigurationError
 from ..errors import did_you_mean
 from ..errors import DuplicateHandlerError
 from ..errors import UnknownChannelError
+from ..handling.evaluation import functions
 from ..handling.evaluation import Resolution
 from ..handling.interceptors import Interception
 from ..handling.interceptors import Interceptors
@@ -22,16 +26,18 @@ from ..message import ROUTING_KEY
 from ..modelling.aggregate import Aggregate
 from ..modelling.handlers import Outcome
 from ..services import Services
+from .console import ConsoleCommands
+from .deferred import Deferred
 from .endpoint import Endpoint
 from .endpoint import Flow
 from .pipelines import BusPlan
 from .pipelines import EventPipeline
-from .pipelines import in_context
-from .pipelines import Surroundings
-from .pipelines import through
 from .pipelines import UniquePipeline
 from .routes import EventRoutes
 from .routes import UniqueRoutes
+from .surroundings import in_context
+from .surroundings import Surroundings
+from .surroundings import through
 
 
 class MessagingSystem:
@@ -49,17 +55,22 @@ class MessagingSystem:
         interceptors: Interceptors,
         aggregates: dict[type, Aggregate],
         named_events: dict[str, type],
+        deferred: Deferred,
     ) -> None:
         self._around = around
         self._resolution = resolution
         self._interceptors = interceptors
         self._aggregates = aggregates
         self.named_events = named_events
-        self.endpoints: tuple[Endpoint, ...] = ()
+        self._endpoints: list[Endpoint] = []
         self._channels: dict[str, list[Endpoint]] = {}
-        self._unique: dict[Kind, UniqueRoutes] = {}
-        self._events: EventRoutes
+        self._deferred = deferred
+        self._unique = {
+            kind: UniqueRoutes(kind, deferred) for kind in (Kind.COMMAND, Kind.QUERY)
+        }
+        self._events = EventRoutes(named_events, deferred)
         self._recorded: EventPipeline
+        self.console: ConsoleCommands
 
     @property
     def services(self) -> Services:
@@ -72,21 +83,32 @@ class MessagingSystem:
         return self._around.conversion
 
     @property
+    def functions(self) -> dict[str, t.Any]:
+        """What the expressions of business interfaces may call."""
+        return {**functions(self._resolution)}
+
+    @property
     def current_message(self) -> Message | None:
         """The message being handled, if any."""
         return self._around.context.get()
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All endpoints, in the order they were found."""
+        self._deferred.load_all()
+        return tuple(sorted(self._endpoints, key=lambda endpoint: endpoint.number))
+
     def connect(self, endpoints: Iterable[Endpoint]) -> None:
-        """Lay the routes to the endpoints. Called once, by the compiler."""
-        self.endpoints = tuple(endpoints)
+        """Lay the routes to endpoints. Called by the compiler only."""
         by_kind: dict[Kind, list[Endpoint]] = {kind: [] for kind in Kind}
-        for endpoint in self.endpoints:
+        for endpoint in endpoints:
+            self._endpoints.append(endpoint)
             by_kind[endpoint.kind].append(endpoint)
             if endpoint.kind is not Kind.EVENT and endpoint.name is not None:
                 self._channels.setdefault(endpoint.name, []).append(endpoint)
-        for kind in (Kind.COMMAND, Kind.QUERY):
-            self._unique[kind] = UniqueRoutes(kind, by_kind[kind])
-        self._events = EventRoutes(by_kind[Kind.EVENT], self.named_events)
+        for kind, routes in self._unique.items():
+            routes.connect(by_kind[kind])
+        self._events.connect(by_kind[Kind.EVENT])
 
     def publish_recorded_through(self, pipeline: EventPipeline) -> None:
         """Publish what aggregates record through a bus. Called by the gateways."""
@@ -112,6 +134,7 @@ class MessagingSystem:
         :param used_by: Who sends to it, for errors.
         :raises UnknownChannelError: There is none.
         """
+        self._deferred.before_name(name)
         found = self._channels.get(name, [])
         if len(found) == 1:
             return found[0]
@@ -139,12 +162,42 @@ class MessagingSystem:
         :param interception: The interceptors of the gateway it is sent through.
         """
         message = self._around.message(payload, headers)
-        flow = endpoint.handle
+        flow = self._around.for_tenant(endpoint.handle)
         if interception is None:
             return in_context(self._around.context, message, flow)
         surrounded = interception.around_flow(flow)
         context = self._around.context
         return through(interception, context, message, lambda _: surrounded)
+
+    def resume(self, message: Message, call: Callable[[], t.Any]) -> t.Any:
+        """Call something as if it were part of the handling of a message.
+
+        Messages that it sends inherit the headers, and the tenant is the same.
+        """
+        flow = self._around.for_tenant(lambda _: call())
+        resumed = message.with_headers({})
+        resumed.scope = None
+        return in_context(self._around.context, resumed, flow)
+
+    def run_console_command(
+        self,
+        name: str,
+        params: Mapping[str, t.Any] | None = None,
+        headers: Mapping[str, t.Any] | None = None,
+        *,
+        writer: ConsoleWriter | None = None,
+    ) -> None:
+        """Run a console command.
+
+        :param name: The name of the command, with colons.
+        :param params: Parameter → value, converted to the type of the parameter.
+        :param headers: Headers of the message, which everything inherits that the
+            command causes.
+        :param writer: Where the command writes.
+        :raises NoHandlerError: There is no such command.
+        :raises MessagingError: A parameter without default is missing.
+        """
+        self.console.run(name, params, headers, writer=writer)
 
     def finish(self, outcome: Outcome, output: Flow | None) -> t.Any:
         """Publish what handling recorded, pass the reply on and return the result."""
@@ -201,14 +254,23 @@ class MessagingSystem:
             )
         return found
 
-    def save(self, instance: t.Any, *, publishes: bool = True) -> None:
+    def keep(self, instance: t.Any) -> None:
+        """Store an aggregate as it is, in a unit of work, and publish nothing."""
+        aggregate = self.aggregate(type(instance), "with_state_for()")
+        transaction = self._around.transaction
+        if transaction is None:
+            aggregate.keep(instance)
+        else:
+            transaction.run(instance, lambda: aggregate.keep(instance))
+
+    def save(self, instance: t.Any) -> None:
         """Save an aggregate and publish what it recorded."""
         aggregate = self.aggregate(type(instance), "A repository's save()")
         parent = self._around.context.get()
-        metadata = {} if parent is None else parent.headers.propagated()
         is_new = None in (ids := aggregate.identify(instance)).values()
         is_new = is_new or aggregate.find(ids) is None
         before = 0 if is_new else aggregate.version_of(instance)
-        _, events = aggregate.save(instance, metadata, before)
-        if publishes:
-            self.finish(Outcome(None, events), None)
+        _, events = aggregate.save(
+            instance, lambda: parent.headers.propagated() if parent else {}, before
+        )
+        self.finish(Outcome(None, events), None)

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import svcs
 
+from ..console import InMemoryConsoleWriter
 from ..definitions import Kind
 from ..discovery import collect
 from ..discovery import marked_in
@@ -30,6 +31,7 @@ from ..system import compile_system
 from ..system import Configuration
 from ..system import MessagingSystem
 from .memory import InMemoryModelRepository
+from .memory import NoStatements
 from .recorder import MessageRecorder
 
 T = t.TypeVar("T")
@@ -48,10 +50,13 @@ class FlowTesting:
         system: MessagingSystem,
         recorder: MessageRecorder,
         *,
+        console: InMemoryConsoleWriter,
         fail_on_command_handler_not_found: bool = True,
         fail_on_query_handler_not_found: bool = True,
     ) -> None:
         self.system = system
+        #: What console commands wrote.
+        self.console = console
         self._recorder = recorder
         self._fails = {
             Kind.COMMAND: fail_on_command_handler_not_found,
@@ -153,6 +158,21 @@ class FlowTesting:
         headers = None if metadata is None else checked_metadata(metadata)
         return self.system.send_to(endpoint, payload, headers)
 
+    def run_console_command(
+        self,
+        name: str,
+        params: Mapping[str, t.Any] | None = None,
+        headers: Metadata = None,
+    ) -> t.Self:
+        """Run a console command, which writes to :attr:`console`.
+
+        :param name: The name of the command, with colons.
+        :param params: Parameter → value.
+        :param headers: Headers, as given with ``--header``.
+        """
+        self.system.run_console_command(name, params, headers, writer=self.console)
+        return self
+
     def discard_recorded_messages(self) -> t.Self:
         """Forget what was recorded so far."""
         self._recorder.clear()
@@ -192,9 +212,9 @@ class FlowTesting:
         return [message.payload for message in self._recorder.take(Kind.QUERY)]
 
     def with_state_for(self, *aggregates: t.Any) -> t.Self:
-        """Store aggregates without publishing what they recorded."""
+        """Store aggregates as they are, without publishing what they recorded."""
         for aggregate in aggregates:
-            self.system.save(aggregate, publishes=False)
+            self.system.keep(aggregate)
         return self
 
     def aggregate(self, cls: type[T], identifier: t.Any) -> T:
@@ -259,6 +279,7 @@ def flow_testing(
     if in_memory_repositories:
         models.append(InMemoryModelRepository())
     recorder = MessageRecorder()
+    console = InMemoryConsoleWriter()
     system = compile_system(
         catalogue,
         Configuration(
@@ -267,12 +288,14 @@ def flow_testing(
             logger=logging.getLogger("flask_ecotone.testing"),
             models=models,
             observer=recorder.record,
+            writer=console,
         ),
     )
-    build_gateways(system, catalogue)
+    build_gateways(system, catalogue, NoStatements())
     return FlowTesting(
         system,
         recorder,
+        console=console,
         fail_on_command_handler_not_found=fail_on_command_handler_not_found,
         fail_on_query_handler_not_found=fail_on_query_handler_not_found,
     )

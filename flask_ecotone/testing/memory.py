@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Iterator
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
+from ..errors import ConfigurationError
 from ..storage.memory import InMemoryRepository
 from ..storage.models import SQLAlchemyRepository
+from ..storage.protocols import SqlText
 
 
 class InMemoryModelRepository(InMemoryRepository):
@@ -18,12 +21,18 @@ class InMemoryModelRepository(InMemoryRepository):
     A model gets its column defaults and a number for its primary key, as on insert.
     """
 
+    keeps_metadata = False
+
     def identifiers_of(self, aggregate_class: type) -> tuple[str, ...]:
         """Return the names of the attributes that make the primary key of a model."""
         models = SQLAlchemyRepository()
         if models.can_handle(aggregate_class):
             return models.identifiers_of(aggregate_class)
         return ()
+
+    def version_of(self, aggregate_class: type) -> str | None:
+        """Return the attribute that SQLAlchemy would count, if there is one."""
+        return SQLAlchemyRepository().version_of(aggregate_class)
 
     def copy(self, aggregate: t.Any) -> t.Any:
         """Return a copy of a plain aggregate, and a model itself."""
@@ -35,6 +44,10 @@ class InMemoryModelRepository(InMemoryRepository):
         mapper = sa.inspect(type(aggregate), raiseerr=False)
         if not isinstance(mapper, sa_orm.Mapper):
             return
+        version = self.version_of(type(aggregate))
+        if version is not None and callable(mapper.version_id_generator):
+            now = mapper.version_id_generator(getattr(aggregate, version))
+            setattr(aggregate, version, now)
         for column in mapper.columns:
             name = mapper.get_property_by_column(column).key
             if getattr(aggregate, name) is not None:
@@ -46,3 +59,32 @@ class InMemoryModelRepository(InMemoryRepository):
                 setattr(aggregate, name, default.arg(None))
             elif column.primary_key and isinstance(column.type, sa.Integer):
                 setattr(aggregate, name, next(numbers))
+
+
+class NoStatements:
+    """Reads the SQL of business interfaces, and can't execute it."""
+
+    def dialect(self, bind: str | None, where: str) -> str:
+        """Return no dialect: the SQL is read as the standard has it."""
+        return ""
+
+    def prepare(
+        self, text: SqlText, bind: str | None, items: Mapping[str, type], where: str
+    ) -> t.Any:
+        """Return a statement that says what is missing when it is executed."""
+        return _NoStatement(where)
+
+
+class _NoStatement:
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def write(self, *args: t.Any) -> t.NoReturn:
+        raise ConfigurationError(
+            f"{self._where} executes SQL and requires a database, which a flow test"
+            " doesn't have. Provide an object in place of the interface, as"
+            " flow_testing(…, services={Interface: fake}), or test it in an"
+            " application."
+        )
+
+    read = read_first = iterate = write

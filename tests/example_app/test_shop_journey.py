@@ -8,15 +8,15 @@ import signal
 import subprocess
 import sys
 import typing as t
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from selenium.common import WebDriverException
 from selenium.webdriver import Chrome
 from selenium.webdriver import ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
 
 from .shopper import ADDRESS
@@ -26,24 +26,27 @@ CHROMIUM = "/usr/bin/chromium"
 CHROMEDRIVER = "/usr/bin/chromedriver"
 
 
-@pytest.fixture
-def server() -> t.Iterator[subprocess.Popen[str]]:
-    """The demo as ``tox run -e demo`` starts it, on a free port."""
+Server = subprocess.Popen[str]
+
+
+@contextmanager
+def demo(folder: Path, port: str = "0") -> t.Iterator[Server]:
+    """Start the demo as ``tox run -e demo`` does, by default on a free port."""
     with subprocess.Popen(
         [sys.executable, "-m", "example_app.demo"],
         cwd=ROOT,
-        env={**os.environ, "PORT": "0"},
+        env={**os.environ, "PORT": port, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         text=True,
     ) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-@pytest.fixture
-def address(server: subprocess.Popen[str]) -> str:
-    """Where the demo says that it can be found."""
+def address_of(server: Server) -> str:
+    """Wait until the demo says where it can be found."""
     assert server.stdout
     with selectors.DefaultSelector() as selector:
         selector.register(server.stdout, selectors.EVENT_READ)
@@ -51,6 +54,19 @@ def address(server: subprocess.Popen[str]) -> str:
     line = server.stdout.readline()
     assert line.startswith("Hedgerow is open: http://127.0.0.1:"), line
     return line.split()[3]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> t.Iterator[Server]:
+    """A running demo."""
+    with demo(tmp_path) as process:
+        yield process
+
+
+@pytest.fixture
+def address(server: Server) -> str:
+    """Where the running demo is."""
+    return address_of(server)
 
 
 @pytest.fixture(params=["1440x900", "390x844 without JavaScript"])
@@ -142,9 +158,12 @@ class Journey:
         )
 
     def _follow(self, xpath: str) -> None:
-        page: WebElement = self.browser.find_element(By.TAG_NAME, "html")
+        page = self.browser.find_element(By.TAG_NAME, "html")
         self.browser.find_element(By.XPATH, xpath).click()
-        WebDriverWait(self.browser, 10).until(staleness_of(page))
+        # Asking whether the old page is stale can fail while the new one arrives.
+        WebDriverWait(self.browser, 10, ignored_exceptions=[WebDriverException]).until(
+            lambda browser: browser.find_element(By.TAG_NAME, "html") != page
+        )
 
 
 def test_order_is_placed_seen_and_cancelled(browser: Chrome, address: str) -> None:
@@ -200,28 +219,18 @@ def test_mistake_at_the_checkout_is_shown_where_it_is(
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_demo_stops_when_told(
-    server: subprocess.Popen[str], address: str, stop: signal.Signals
+    server: Server, address: str, stop: signal.Signals, tmp_path: Path
 ) -> None:
-    """Both ways of stopping end the demo at once and without an error."""
+    """Both ways of stopping end the demo without an error, and it tidies up."""
+    assert list(tmp_path.glob("hedgerow-*"))
     server.send_signal(stop)
     assert server.wait(timeout=10) == 0
+    assert not list(tmp_path.glob("hedgerow-*"))
 
 
 def test_demo_takes_another_port_when_its_own_is_taken(
-    server: subprocess.Popen[str], address: str
+    address: str, tmp_path: Path
 ) -> None:
     """A second demo on the same port opens beside the first."""
-    port = address.rpartition(":")[2]
-    with subprocess.Popen(
-        [sys.executable, "-m", "example_app.demo"],
-        cwd=ROOT,
-        env={**os.environ, "PORT": port},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as second:
-        assert second.stdout
-        line = second.stdout.readline()
-        second.kill()
-    assert line.startswith("Hedgerow is open:")
-    assert f":{port} " not in line
+    with demo(tmp_path, port=address.rpartition(":")[2]) as second:
+        assert address_of(second) != address

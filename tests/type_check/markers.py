@@ -5,22 +5,22 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from flask_ecotone import CommandBus
-from flask_ecotone import EndpointMarker
-from flask_ecotone import Header
-from flask_ecotone import MethodInvocation
-from flask_ecotone import WithEvents
 from flask_ecotone import aggregate
 from flask_ecotone import around
 from flask_ecotone import before
 from flask_ecotone import business_method
 from flask_ecotone import command_bus
 from flask_ecotone import command_handler
+from flask_ecotone import CommandBus
+from flask_ecotone import EndpointMarker
 from flask_ecotone import event_handler
+from flask_ecotone import Header
 from flask_ecotone import instant_retry
+from flask_ecotone import MethodInvocation
 from flask_ecotone import named_event
 from flask_ecotone import query_handler
 from flask_ecotone import repository_method
+from flask_ecotone import WithEvents
 
 
 @named_event("order.was_placed")

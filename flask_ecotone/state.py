@@ -1,0 +1,304 @@
+"""What belongs to one application."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+from dataclasses import dataclass
+from dataclasses import field
+
+import svcs
+from flask import current_app
+from flask import Flask
+from flask import has_app_context
+from flask import has_request_context
+
+from .cli import check_console_commands
+from .configuration import AppVariables
+from .configuration import Config
+from .configuration import read_config
+from .definitions import InstantRetryMark
+from .discovery import Catalogue
+from .errors import ConfigurationError
+from .errors import EcotoneError
+from .gateways import build_gateways
+from .gateways import CommandBus
+from .gateways import EventBus
+from .gateways import QueryBus
+from .message import checked_metadata
+from .scanning import Scan
+from .scanning import Scanner
+from .services import Services
+from .storage.models import SQLAlchemyRepository
+from .storage.statements import SessionStatements
+from .storage.transaction import SessionTransaction
+from .system import compile_system
+from .system import Configuration
+from .system import MessagingSystem
+from .tenancy import ConnectionFactory
+from .tenancy import MultiTenantConfiguration
+from .tenancy import Tenancy
+from .tenancy import Tenants
+from .testing.recorder import MessageRecorder
+
+if t.TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+T = t.TypeVar("T")
+Provider = t.Callable[[], dict[str, t.Any]]
+
+#: Where svcs keeps the registry of an application.
+SVCS_REGISTRY = "svcs_registry"
+
+
+@dataclass
+class Declarations:
+    """What an extension object was told, for all of its applications."""
+
+    packages: tuple[str, ...] | None = None
+    configurations: tuple[MultiTenantConfiguration, ...] = ()
+    services: dict[t.Any, t.Callable[..., t.Any]] = field(default_factory=dict)
+    registered: list[t.Any] = field(default_factory=list)
+    metadata_providers: list[Provider] = field(default_factory=list)
+
+
+class EcotoneState:
+    """What belongs to one application.
+
+    :attr:`system` is compiled on first access, by one thread, once.
+    """
+
+    def __init__(
+        self, app: Flask, declarations: Declarations, db: SQLAlchemy | None
+    ) -> None:
+        self._app = app
+        self.declarations = declarations
+        self._db = db
+        self._lock = threading.RLock()
+        self._is_compiling = False
+        self._system: MessagingSystem | None = None
+        self._failure: EcotoneError | None = None
+        self._config: Config | None = None
+        self._found: tuple[int, Scan] | None = None
+        self._transaction: SessionTransaction | None = None
+        self._tenancy: Tenancy | None = None
+        self._has_tenancy: bool | None = None
+        self.recorder: MessageRecorder | None = None
+        self.command_bus: CommandBus
+        self.query_bus: QueryBus
+        self.event_bus: EventBus
+
+    def __getattr__(self, name: str) -> t.Any:
+        # The buses become attributes when the system is compiled.
+        if name in ("command_bus", "query_bus", "event_bus"):
+            self.compile()
+            return self.__dict__[name]
+        raise AttributeError(name)
+
+    @property
+    def config(self) -> Config:
+        """The configuration; read once."""
+        if self._config is None:
+            self._config = read_config(self._app)
+        return self._config
+
+    @property
+    def config_hash(self) -> str:
+        """A fingerprint of the configuration that the system was found with."""
+        manifest = self._found[1].manifest if self._found else None
+        return manifest.fingerprint if manifest else self.config.hash
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the system is there."""
+        return self._system is not None
+
+    @property
+    def system(self) -> MessagingSystem:
+        """The messaging system, compiled on first access."""
+        return self._system or self.compile()
+
+    def compile(self) -> MessagingSystem:
+        """Compile the system if it isn't yet.
+
+        :raises ConfigurationError: It can't be; each time the same error.
+        """
+        with self._lock:
+            return self._system or self._guarded(self._compile)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What is marked, read on first access; nothing is compiled for it.
+
+        :raises ConfigurationError: It can't be read; each time the same error.
+        """
+        with self._lock:
+            if self._found is None or self._found[0] != len(
+                self.declarations.registered
+            ):
+                self._guarded(self._scan)
+            return t.cast("tuple[int, Scan]", self._found)[1].catalogue
+
+    @property
+    def scanner(self) -> Scanner:
+        """How marked code is found, and where that is remembered."""
+        told = self.declarations.packages
+        registered = self.declarations.registered
+        return Scanner(self._app, self.config, told, registered)
+
+    @property
+    def tenancy(self) -> Tenancy | None:
+        """How the tenants of the application are activated, if it has any.
+
+        It is there before the system is compiled: a session must not be used for the
+        wrong database meanwhile.
+        """
+        if self._has_tenancy is None:
+            with self._lock:
+                if self._has_tenancy is None:
+                    self._tenancy = self._make_tenancy()
+                    self._has_tenancy = self._tenancy is not None
+        return self._tenancy
+
+    def end_context(self, error: BaseException | None) -> None:
+        """Hand over what a nested app context wrote to the command around it."""
+        if self._transaction is not None:
+            self._transaction.end_guest(error)
+
+    def _guarded(self, make: t.Callable[[], T]) -> T:
+        if self._failure is not None:
+            raise type(self._failure)(*self._failure.args) from self._failure.__cause__
+        if self._is_compiling:
+            raise ConfigurationError(
+                "Ecotone was used by a module while it was importing that module to"
+                " look for handlers. Use buses and gateways inside functions, not"
+                " at import time."
+            )
+        self._is_compiling = True
+        try:
+            return make()
+        except EcotoneError as error:
+            self._failure = error
+            raise
+        finally:
+            self._is_compiling = False
+
+    def _compile(self) -> MessagingSystem:
+        config = self.config
+        registry: svcs.Registry = self._app.extensions[SVCS_REGISTRY]
+        for service_type, factory in self.declarations.services.items():
+            registry.register_factory(service_type, factory)
+        services = Services(registry)
+        services.provide_value(Flask, self._app)
+        connections = None
+        if self._db is not None:
+            connections = ConnectionFactory(self._db, lambda: self.tenancy)
+            services.provide_value(ConnectionFactory, connections)
+        scan = self._scan()
+        catalogue, manifest = scan.catalogue, scan.manifest
+        check_console_commands(self._app, catalogue)
+        transaction, models = self._database(config, catalogue)
+        if config.test and self.recorder is None:
+            self.recorder = MessageRecorder()
+        retries = config.instant_retries
+        system = compile_system(
+            catalogue,
+            Configuration(
+                services=services,
+                variables=AppVariables(self._app, services),
+                logger=self._app.logger.getChild("ecotone"),
+                transaction=transaction,
+                models=models,
+                retry=InstantRetryMark(times=retries) if retries else None,
+                observer=self.recorder.record if self.recorder else None,
+                provider=self._provider(),
+                tenancy=self.tenancy,
+                connections=connections,
+                deferred=manifest.deferred if manifest else (),
+                rescan=self.scanner.rescan,
+                order=manifest.order if manifest else (),
+            ),
+        )
+        build_gateways(system, catalogue, self._statements())
+        self.command_bus = services.get(CommandBus)
+        self.query_bus = services.get(QueryBus)
+        self.event_bus = services.get(EventBus)
+        self._transaction = transaction
+        self.scanner.remember(scan, system)
+        self._system = system
+        return system
+
+    def _scan(self) -> Scan:
+        count = len(self.declarations.registered)
+        if self._found is None or self._found[0] != count:
+            self._found = count, self.scanner.scan()
+        return self._found[1]
+
+    def _database(
+        self, config: Config, catalogue: Catalogue
+    ) -> tuple[SessionTransaction | None, list[SQLAlchemyRepository]]:
+        db = self._db
+        if db is None:
+            if "sqlalchemy" in self._app.extensions:
+                raise ConfigurationError(
+                    "Flask-SQLAlchemy was registered on the application after Ecotone."
+                    " Call db.init_app(app) before ecotone.init_app(app)."
+                )
+            for cls in catalogue.aggregates:
+                if hasattr(cls, "__mapper__"):
+                    raise ConfigurationError(
+                        f"The aggregate {cls.__qualname__} is a database model and"
+                        " requires a 'db' connection to be configured. Call"
+                        " db.init_app(app) before ecotone.init_app(app)."
+                    )
+            return None, []
+        transaction = SessionTransaction(db, self._engines(db), config.handler_commit)
+        return transaction, [SQLAlchemyRepository(lambda: db.session())]
+
+    def _statements(self) -> SessionStatements | None:
+        db = self._db
+        if db is None:
+            return None
+        return SessionStatements(lambda: db.session(), self._engines(db))
+
+    def _engines(self, db: SQLAlchemy) -> t.Any:
+        if has_app_context() and current_app._get_current_object() is self._app:  # type: ignore[attr-defined]
+            return db.engines
+        with self._app.app_context():
+            return db.engines
+
+    def _make_tenancy(self) -> Tenancy | None:
+        configurations = [*self.declarations.configurations]
+        configured = self.config.tenants
+        if configured is not None:
+            configurations.append(configured)
+        if not configurations:
+            return None
+        if len(configurations) > 1:
+            raise ConfigurationError(
+                f"Tenants are configured {len(configurations)} times, by headers"
+                f" {', '.join(repr(c.header) for c in configurations)}. Give Ecotone"
+                " one MultiTenantConfiguration, or the ECOTONE_TENANT… keys."
+            )
+        db = self._db
+        if db is None:
+            raise ConfigurationError(
+                "Tenants are configured and require a 'db' connection to be"
+                " configured. Call db.init_app(app) before ecotone.init_app(app)."
+            )
+        tenants = Tenants(configurations[0], lambda: db.engines)  # type: ignore[arg-type, return-value]
+        return Tenancy(tenants, db, self._app)
+
+    def _provider(self) -> Provider | None:
+        providers = self.declarations.metadata_providers
+        if not providers:
+            return None
+
+        def provide() -> dict[str, t.Any]:
+            headers: dict[str, t.Any] = {}
+            if has_request_context():
+                for provider in providers:
+                    headers.update(checked_metadata(provider()))
+            return headers
+
+        return provide

@@ -1,0 +1,291 @@
+"""The SQL of business interfaces, executed on ``db.session``."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import re
+import typing as t
+import uuid
+from collections.abc import Callable
+from collections.abc import Generator
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+import sqlalchemy.orm as sa_orm
+
+from ..errors import ConfigurationError
+from ..errors import did_you_mean
+from ..errors import MessagingError
+from .protocols import Reader
+from .protocols import SqlText
+
+#: Databases store these in a way of their own, the same as for columns of models. The
+#: most specific class stands first.
+_TYPES: tuple[tuple[type, sa.types.TypeEngine[t.Any]], ...] = (
+    (datetime.datetime, sa.DateTime()),
+    (datetime.date, sa.Date()),
+    (datetime.time, sa.Time()),
+    (datetime.timedelta, sa.Interval()),
+    (decimal.Decimal, sa.Numeric()),
+    (uuid.UUID, sa.Uuid()),
+)
+_AWARE = sa.DateTime(timezone=True)
+#: What an empty list is compared with, where a database wants to know.
+_EMPTY: tuple[tuple[type, sa.types.TypeEngine[t.Any]], ...] = (
+    *_TYPES,
+    (str, sa.String()),
+    (bytes, sa.LargeBinary()),
+    (bool, sa.Boolean()),
+    (int, sa.BigInteger()),
+    (float, sa.Float()),
+)
+_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+
+# These two say how SQLAlchemy reads the text of text().
+_LIKE_PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?![:\w]))")
+_LIKE_ESCAPE = re.compile(r"\\(?=:\w*(?![:\w]))")
+
+_OPENED = re.compile(r"\(\s*$")
+_CLOSED = re.compile(r"^\s*\)")
+_ARRAY = re.compile(r"\b(any|all|some|unnest)\s*\(\s*$", re.IGNORECASE)
+_READS = re.compile(r"\s*(select|values|table|with)\b", re.IGNORECASE)
+_WRITES = re.compile(r"\b(insert|update|delete|merge)\b", re.IGNORECASE)
+
+#: A kind of value: its type, and whether there are several.
+_Kind = tuple[t.Any, bool]
+
+
+class SessionStatements:
+    """Prepares SQL for the session of an application.
+
+    It implements :class:`~flask_ecotone.storage.protocols.Statements`.
+
+    :param session: Returns the session of the current app context.
+    :param engines: Bind key → engine.
+    """
+
+    def __init__(
+        self,
+        session: Callable[[], sa_orm.Session],
+        engines: Mapping[str | None, sa.Engine],
+    ) -> None:
+        self._session = session
+        self._engines = engines
+
+    def dialect(self, bind: str | None, where: str) -> str:
+        """Return the name of the dialect that SQL for a bind key is written in.
+
+        :raises ConfigurationError: There is no such bind key.
+        """
+        if bind is not None:
+            return self._engine(bind, where).dialect.name
+        # Without a default database it is the tenants', which are of one kind.
+        engine = self._engines.get(None) or next(iter(self._engines.values()), None)
+        return "" if engine is None else engine.dialect.name
+
+    def prepare(
+        self, text: SqlText, bind: str | None, items: Mapping[str, type], where: str
+    ) -> SessionStatement:
+        """Return SQL ready to be executed, any number of times."""
+        engine = None if bind is None else self._engine(bind, where)
+        return SessionStatement(self._session, engine, text, items, where)
+
+    def _engine(self, bind: str, where: str) -> sa.Engine:
+        engine = self._engines.get(bind)
+        if engine is None:
+            known = [str(key) for key in self._engines if key is not None]
+            raise ConfigurationError(
+                f"{where} uses the bind key {bind!r}, which SQLALCHEMY_BINDS doesn't"
+                f" have.{did_you_mean(bind, known)} Add it there, or leave 'bind' out"
+                " for the default database."
+            )
+        return engine
+
+
+class SessionStatement:
+    """SQL that is executed on the session of the current app context.
+
+    It implements :class:`~flask_ecotone.storage.protocols.Statement`.
+
+    :param engine: The engine of its bind key, ``None``: where the session leads.
+    """
+
+    def __init__(
+        self,
+        session: Callable[[], sa_orm.Session],
+        engine: sa.Engine | None,
+        text: SqlText,
+        items: Mapping[str, type],
+        where: str,
+    ) -> None:
+        self._session = session
+        self._bind = {} if engine is None else {"bind": engine}
+        self._pieces = text.pieces
+        self._names = text.names
+        self._arrays = _arrays(text)
+        self._empty = {name: _listed(_EMPTY, cls) for name, cls in items.items()}
+        self._where = where
+        first = text.pieces[0]
+        written = " ".join(text.pieces[::2])
+        self._can_stream = bool(_READS.match(first)) and not _WRITES.search(written)
+        # SQLAlchemy compiles each of them once for a dialect.
+        self._clauses: dict[tuple[_Kind, ...], sa.TextClause] = {}
+
+    def write(self, values: Mapping[str, t.Any]) -> int:
+        """Execute it and return the number of rows that it changed."""
+        result = self._execute(self._ready(), values)
+        if result.returns_rows:
+            return len(result.all())
+        return max(result.rowcount, 0)
+
+    def read(self, values: Mapping[str, t.Any], reader: Reader) -> list[t.Any]:
+        """Execute it and return all rows."""
+        result = self._rows(self._ready(), values)
+        try:
+            read = reader(tuple(result.keys()))
+            return [read(t.cast("tuple[t.Any, ...]", row)) for row in result]
+        finally:
+            result.close()
+
+    def read_first(self, values: Mapping[str, t.Any], reader: Reader) -> list[t.Any]:
+        """Execute it and return the first row, if there is one."""
+        result = self._rows(self._ready(), values)
+        try:
+            read = reader(tuple(result.keys()))
+            row = result.fetchone()
+            return [] if row is None else [read(t.cast("tuple[t.Any, ...]", row))]
+        finally:
+            result.close()
+
+    def iterate(
+        self, values: Mapping[str, t.Any], reader: Reader
+    ) -> Generator[t.Any, None, None]:
+        """Execute it and return an iterator of the rows.
+
+        It is executed now, on the session of the call.
+        """
+        rows = self._iterate(values, reader)
+        # Once it has begun, closing it runs its end.
+        next(rows)
+        return rows
+
+    def _iterate(
+        self, values: Mapping[str, t.Any], reader: Reader
+    ) -> Generator[t.Any, None, None]:
+        session = self._ready()
+        options: dict[str, t.Any] = {}
+        if self._can_stream:
+            dialect = session.connection(bind_arguments=self._bind).dialect.name
+            # A driver of MySQL that streams can't execute anything else meanwhile.
+            options = {"stream_results": dialect not in ("mysql", "mariadb")}
+        result = self._rows(session, values, options)
+        begun = session.get_transaction()
+        try:
+            read = reader(tuple(result.keys()))
+            yield None
+            for row in result:
+                if session.get_transaction() is not begun:
+                    raise MessagingError(
+                        f"{self._where}: the transaction ended before all rows were"
+                        " read. Read them in the command, query or view that asked for"
+                        " them, before db.session.commit(), or return a list."
+                    )
+                yield read(t.cast("tuple[t.Any, ...]", row))
+        finally:
+            result.close()
+
+    def _ready(self) -> sa_orm.Session:
+        session = self._session()
+        # SQL sees what is pending, as a query of the ORM does.
+        if session.autoflush and not getattr(session, "_flushing", False):
+            session.flush()
+        return session
+
+    def _rows(
+        self,
+        session: sa_orm.Session,
+        values: Mapping[str, t.Any],
+        options: Mapping[str, t.Any] = sa.util.EMPTY_DICT,
+    ) -> sa.CursorResult[t.Any]:
+        result = self._execute(session, values, options)
+        if not result.returns_rows:
+            raise MessagingError(
+                f"{self._where} is a query, and its SQL returned no rows at all. Mark"
+                " it with @sql_write, or write a SELECT or RETURNING."
+            )
+        return result
+
+    def _execute(
+        self,
+        session: sa_orm.Session,
+        values: Mapping[str, t.Any],
+        options: Mapping[str, t.Any] = sa.util.EMPTY_DICT,
+    ) -> sa.CursorResult[t.Any]:
+        kinds = tuple([self._kind(name, values[name]) for name in self._names])
+        clause = self._clauses.get(kinds)
+        if clause is None:
+            clause = self._clauses[kinds] = self._clause(kinds)
+        return t.cast(
+            "sa.CursorResult[t.Any]",
+            session.execute(
+                clause,
+                dict(values),
+                execution_options=options,
+                bind_arguments=dict(self._bind),
+            ),
+        )
+
+    def _kind(self, name: str, value: t.Any) -> _Kind:
+        if not isinstance(value, list) or name in self._arrays:
+            return _type_of(value), False
+        if not value:
+            return self._empty.get(name), True
+        return next(filter(None, map(_type_of, value)), None), True
+
+    def _clause(self, kinds: tuple[_Kind, ...]) -> sa.TextClause:
+        by_name = dict(zip(self._names, kinds, strict=True))
+        pieces = list(self._pieces)
+        for at in range(1, len(pieces), 2):
+            before, name, after = pieces[at - 1 : at + 2]
+            is_enclosed = _OPENED.search(before) and _CLOSED.match(after)
+            if by_name[name][1] and is_enclosed:
+                # SQLAlchemy writes the parentheses of a list.
+                pieces[at - 1] = f"{_OPENED.sub('', before)} "
+                pieces[at + 1] = f" {_CLOSED.sub('', after)}"
+        text = "".join(
+            f":{piece} " if at % 2 else _escaped(piece)
+            for at, piece in enumerate(pieces)
+        )
+        parameters = [
+            sa.bindparam(name, type_=type_, expanding=is_several)
+            for name, (type_, is_several) in by_name.items()
+        ]
+        return sa.text(text).bindparams(*parameters)
+
+
+def _escaped(text: str) -> str:
+    # What looks like a parameter to SQLAlchemy is none: those are between the pieces.
+    return _LIKE_PARAMETER.sub(r"\:", _LIKE_ESCAPE.sub(r"\\\\", text))
+
+
+def _arrays(text: SqlText) -> frozenset[str]:
+    pieces = text.pieces
+    return frozenset(
+        pieces[at]
+        for at in range(1, len(pieces), 2)
+        if _ARRAY.search(pieces[at - 1]) or pieces[at + 1].startswith("::")
+    )
+
+
+def _type_of(value: t.Any) -> sa.types.TypeEngine[t.Any] | None:
+    cls = type(value)
+    if cls in _PLAIN:
+        return None
+    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+        return _AWARE
+    return _listed(_TYPES, cls)
+
+
+def _listed(types: t.Any, cls: type) -> sa.types.TypeEngine[t.Any] | None:
+    return next((type_ for base, type_ in types if issubclass(cls, base)), None)

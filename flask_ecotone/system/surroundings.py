@@ -1,0 +1,172 @@
+"""What stands around every message: the context, the tenant, retries."""
+
+from __future__ import annotations
+
+import logging
+import typing as t
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..context import MessageContext
+from ..conversion import Conversion
+from ..definitions import InstantRetryMark
+from ..definitions import Kind
+from ..errors import MessagingError
+from ..handling.interceptors import Interception
+from ..handling.interceptors import replaced
+from ..message import Message
+from ..storage.protocols import Activation
+from ..storage.protocols import Transaction
+from .endpoint import Flow
+
+#: Told of every message that enters a bus, by the kind of the bus.
+Observer = Callable[[Kind, Message], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all pipelines of a system have in common."""
+
+    context: MessageContext
+    conversion: Conversion
+    logger: logging.Logger
+    transaction: Transaction | None
+    #: How often any command is tried again, if it says nothing itself.
+    retry: InstantRetryMark | None
+    observer: Observer | None
+    #: Returns headers for messages that no other message caused.
+    provider: Callable[[], dict[str, t.Any]] | None
+    #: Makes the tenant of a message the active one, if there are tenants.
+    tenancy: Activation | None
+
+    def for_tenant(self, flow: Flow) -> Flow:
+        """Return a flow that runs with the tenant of the message active."""
+        tenancy = self.tenancy
+        if tenancy is None:
+            return flow
+        run = tenancy.run
+        return lambda message: run(message, flow)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing has a look at each message."""
+        return self.observer is None and self.provider is None
+
+    def message(self, payload: t.Any, headers: dict[str, t.Any] | None) -> Message:
+        """Return a new message, caused by the one being handled if there is one."""
+        if isinstance(payload, Message):
+            raise MessagingError(
+                "A message can't be the payload of another one. Send its payload, with"
+                " its headers as metadata."
+            )
+        parent = self.context.get()
+        if parent is None and self.provider is not None:
+            headers = {**self.provider(), **(headers or {})}
+        return Message(payload, headers, parent)
+
+
+def in_context(
+    context: MessageContext, message: Message, flow: Callable[[Message], t.Any]
+) -> t.Any:
+    """Call a flow with the message as the one being handled."""
+    token = context.set(message)
+    try:
+        return flow(message)
+    finally:
+        context.reset(token)
+        close_scope(message)
+
+
+def through(
+    interception: Interception,
+    context: MessageContext,
+    message: Message,
+    flow_of: Callable[[Message], Flow],
+    *,
+    propagates: bool = True,
+) -> t.Any:
+    """Send a message through the interceptors of a gateway and return the reply.
+
+    :param flow_of: Chooses where the message goes once the interceptors before it ran:
+        they may have changed the payload, and so who handles it.
+    :param propagates: Whether messages that it causes inherit its headers.
+    """
+    held = message
+    token = context.set(message)
+    try:
+        entered = interception.enter(message)
+        if entered is None:
+            return None
+        if not propagates:
+            entered = entered.isolated()
+        if entered is not message:
+            # What the interceptors changed is what later messages inherit.
+            entered.scope, message.scope = message.scope, None
+            held = entered
+            context.set(entered)
+        reply = flow_of(entered)(entered)
+        if reply is None or not interception.after:
+            return reply
+        left = interception.leave(replaced(entered, reply))
+        return None if left is None else left.payload
+    finally:
+        context.reset(token)
+        close_scope(held)
+
+
+def close_scope(message: Message) -> None:
+    """Clean up the services that were made for a message."""
+    scope = message.scope
+    if scope is not None:
+        message.scope = None
+        scope.close()
+
+
+def retrying(flow: Flow, retry: InstantRetryMark, around: Surroundings) -> Flow:
+    """Return a flow that is tried again when it fails outside of a unit of work.
+
+    Inside of one the transaction is lost with the failure: who began it tries again.
+    """
+    transaction = around.transaction
+
+    def attempt(message: Message) -> t.Any:
+        if transaction is None:
+            return flow(message)
+        with transaction.attempt():
+            return flow(message)
+
+    def tried(message: Message) -> t.Any:
+        if transaction is not None and transaction.is_active:
+            return flow(message)
+        failed = 0
+        run = flow
+        while True:
+            try:
+                return run(message)
+            except retry.exceptions as error:
+                failed += 1
+                if failed > retry.times:
+                    raise
+                around.logger.info(
+                    "Instant retry %d of %d after %s.",
+                    failed,
+                    retry.times,
+                    type(error).__qualname__,
+                )
+            close_scope(message)
+            run = attempt
+
+    return tried
+
+
+def guarded(flow: Flow, cls: type, transaction: Transaction | None) -> Flow:
+    """Return a flow that refuses payloads of a class that can't leave their session."""
+    check = transaction.refuses(cls) if transaction else None
+    if check is None:
+        return flow
+
+    def checked(message: Message) -> t.Any:
+        check(message.payload)
+        return flow(message)
+
+    return checked

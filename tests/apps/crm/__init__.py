@@ -1,0 +1,1 @@
+"""A bounded context of its own, with a blueprint."""

@@ -1,0 +1,1 @@
+"""A package whose application is a module that is run with ``python -m``."""

@@ -1,0 +1,1 @@
+raise AssertionError("a __main__ module is not scanned")

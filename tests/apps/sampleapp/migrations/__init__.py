@@ -1,0 +1,1 @@
+raise AssertionError("tests and migrations are not scanned")

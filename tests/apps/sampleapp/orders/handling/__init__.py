@@ -1,0 +1,1 @@
+"""A sub-package of a sub-package."""

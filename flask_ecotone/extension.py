@@ -11,6 +11,7 @@ import svcs.flask
 from flask import current_app
 from flask import Flask
 from flask import has_app_context
+from flask.globals import app_ctx
 
 from .cli import add_console_commands
 from .cli import ecotone_cli
@@ -23,10 +24,12 @@ from .state import Declarations
 from .state import EcotoneState
 from .state import Provider
 from .state import SVCS_REGISTRY
+from .storage.scopes import scope_by_context
 from .storage.session import take_over
 from .system import MessagingSystem
 from .tenancy import MultiTenantConfiguration
 from .tenancy import Tenancy
+from .tenancy.tenancy import innermost_tenant
 
 if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -96,7 +99,8 @@ class Ecotone:
         if SVCS_REGISTRY not in app.extensions:
             svcs.flask.init_app(app)
         if db is not None:
-            take_over(db, _current_routing)
+            scope_by_context(db, _current_context)
+            take_over(db, _current_routing, innermost_tenant)
         state = app.extensions["ecotone"] = EcotoneState(app, self._declarations, db)
         app.cli.add_command(ecotone_cli, "ecotone")
         add_console_commands(app, state)
@@ -214,6 +218,10 @@ class Ecotone:
                 f" application {current_app.name!r} was compiled, and would have no"
                 " effect on it. Call it while the application is set up."
             )
+
+
+# What the proxy calls itself, as it is asked whenever db.session is used.
+_current_context = app_ctx._get_current_object  # type: ignore[attr-defined]
 
 
 def _current_routing() -> Tenancy | None:

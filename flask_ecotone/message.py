@@ -315,4 +315,17 @@ def checked_metadata(metadata: t.Any) -> dict[str, t.Any]:
                 f" {name!r} in the metadata of the message."
             )
     headers.pop(ROUTING_SLIP, None)
+    if not _MADE.isdisjoint(headers):
+        _check_made(headers)
     return headers
+
+
+def _check_made(headers: dict[str, t.Any]) -> None:
+    for name in _MADE.intersection(headers):
+        wanted = int if name == TIMESTAMP else str
+        value = headers[name]
+        if value is not None and not isinstance(value, wanted):
+            raise MessagingError(
+                f"The header {name!r} of a message is of the type {wanted.__name__},"
+                f" not {type(value).__name__} ({value!r:.80})."
+            )

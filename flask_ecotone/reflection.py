@@ -193,6 +193,16 @@ def runtime_class(annotation: t.Any) -> type | None:
     return origin if isinstance(origin, type) else None
 
 
+def derives_from(cls: type, base: type) -> bool:
+    """Whether a class is, or derives from, another one.
+
+    A Protocol is meant by its name: having the same methods isn't enough.
+    """
+    if getattr(base, "_is_protocol", False):
+        return base in cls.__mro__
+    return issubclass(cls, base)
+
+
 def is_collection(annotation: t.Any) -> bool:
     """Whether the annotated type is a mapping or a sequence, ``str`` left aside."""
     cls = runtime_class(annotation)

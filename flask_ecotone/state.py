@@ -21,6 +21,7 @@ from .definitions import InstantRetryMark
 from .discovery import Catalogue
 from .errors import ConfigurationError
 from .errors import EcotoneError
+from .errors import ServiceNotFoundError
 from .gateways import build_gateways
 from .gateways import CommandBus
 from .gateways import EventBus
@@ -39,7 +40,9 @@ from .tenancy import ConnectionFactory
 from .tenancy import MultiTenantConfiguration
 from .tenancy import Tenancy
 from .tenancy import Tenants
-from .testing.recorder import MessageRecorder
+from .testing import FlowTesting
+from .testing import InMemoryConsoleWriter
+from .testing import MessageRecorder
 
 if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -220,6 +223,11 @@ class EcotoneState:
             ),
         )
         build_gateways(system, catalogue, self._statements())
+        if self.recorder is None:
+            registry.register_factory(FlowTesting, _refuse_flow_testing)
+        else:
+            flow = FlowTesting(system, self.recorder, console=InMemoryConsoleWriter())
+            services.provide_value(FlowTesting, flow)
         self.command_bus = services.get(CommandBus)
         self.query_bus = services.get(QueryBus)
         self.event_bus = services.get(EventBus)
@@ -302,3 +310,10 @@ class EcotoneState:
             return headers
 
         return provide
+
+
+def _refuse_flow_testing() -> FlowTesting:
+    raise ServiceNotFoundError(
+        "FlowTesting is a service of applications under test only, as it keeps every"
+        " message. Set ECOTONE_TEST = True."
+    )

@@ -69,4 +69,4 @@ def print_table(
     """Print rows under bold headings, in columns."""
     lines = [headings, *rows] if headings else rows
     for number, line in enumerate(columns(lines, separator)):
-        click.secho(line, bold=True if headings and number == 0 else None)
+        click.echo(click.style(line, bold=True) if headings and not number else line)

@@ -111,6 +111,9 @@ def _walk(name: str, what: str) -> Iterator[types.ModuleType]:
 
 
 def _import(name: str, what: str) -> types.ModuleType:
+    main = sys.modules["__main__"]
+    if name == getattr(main.__spec__, "name", None):
+        return main  # "python -m": importing it again would run it again
     if name in sys.modules:
         return sys.modules[name]
     try:

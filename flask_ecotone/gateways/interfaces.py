@@ -282,10 +282,20 @@ def _repository_method(
     aggregate = system.aggregate(wanted[0], where)
     names = aggregate.identifiers
     load = system.fetch if accepts_none(returns) else system.load
+    if len(signature.parameters) == 1:
+        return lambda arguments: load(aggregate.cls, arguments[0])
+    given = [
+        (parameter.marker(Identifier) or Identifier()).name or parameter.name
+        for parameter in signature.parameters
+    ]
+    if sorted(given) != sorted(names):
+        raise HandlerSignatureError(
+            f"{where} takes {', '.join(given)}, and {aggregate.cls.__qualname__} is"
+            f" identified by {', '.join(names)}. Name the parameters like the"
+            ' identifiers, or mark them Annotated[…, Identifier("name")].'
+        )
 
     def find(arguments: tuple[t.Any, ...]) -> t.Any:
-        if len(arguments) == 1:
-            return load(aggregate.cls, arguments[0])
-        return load(aggregate.cls, dict(zip(names, arguments, strict=True)))
+        return load(aggregate.cls, dict(zip(given, arguments, strict=True)))
 
     return find

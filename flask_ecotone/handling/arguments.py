@@ -164,7 +164,7 @@ def _payload(parameter: Parameter, conversion: Conversion) -> Resolver:
             return payload
         if payload is None:
             if parameter.is_optional or parameter.type in (MISSING, object):
-                return None if parameter.default is MISSING else parameter.default
+                return parameter.fallback
             raise MessagingError(
                 "the message has no payload. Send one, or, if the parameter is a"
                 " service, annotate it Annotated"
@@ -292,8 +292,7 @@ def _marked_reference(
             f"{signature.where}: the parameter {parameter.name!r} is a Reference()"
             " without name or type. Say which service it is."
         )
-    key = marker.name or parameter.type
-    find = _service(parameter, signature, resolution, key)
+    find = _service(parameter, signature, resolution, marker)
     if marker.expression is None:
         return find
     evaluate = evaluated(marker, parameter, signature, resolution)
@@ -349,12 +348,14 @@ def _service(
     parameter: Parameter,
     signature: Signature,
     resolution: Resolution,
-    name: str | None = None,
+    marker: Reference | None = None,
 ) -> Resolver:
     wanted = members(parameter.type)
-    key = name or (wanted[0] if len(wanted) == 1 else parameter.type)
+    key = wanted[0] if len(wanted) == 1 else parameter.type
     cls = runtime_class(key)
-    if name is None and (cls is None or cls.__module__ == "builtins"):
+    if marker is not None:
+        key = marker.name or key
+    elif cls is None or cls.__module__ == "builtins":
         raise HandlerSignatureError(
             f"{signature.where} has no way to fill the parameter"
             f" {parameter.name!r} ({type_name(parameter.type)}). Only the first"
@@ -365,7 +366,7 @@ def _service(
     services = resolution.services
     # Any says nothing about whether there may be no service.
     has_default = parameter.default is not MISSING
-    is_optional = parameter.is_optional and (has_default or cls is not None)
+    is_optional = parameter.is_optional and (has_default or parameter.type is not t.Any)
     service = resolution.service
 
     def resolve(message: Message) -> t.Any:

@@ -122,7 +122,7 @@ def command_parameters(signature: Signature) -> tuple[CommandParameter, ...]:
     :raises HandlerSignatureError: A name is reserved or can't be told from another.
     """
     found = tuple(
-        _command_parameter(parameter)
+        _command_parameter(parameter, signature.where)
         for parameter in signature.parameters
         if _is_given(parameter)
     )
@@ -246,10 +246,17 @@ def _is_value(annotation: t.Any) -> bool:
     return cls is not None and (cls in _ABSTRACT_MANY or issubclass(cls, _VALUES))
 
 
-def _command_parameter(parameter: Parameter) -> CommandParameter:
+def _command_parameter(parameter: Parameter, where: str) -> CommandParameter:
     wanted = members(parameter.type)
     value_type = wanted[0] if len(wanted) == 1 else parameter.type
-    container, value_type = _split(value_type)
+    container, value_types = _split(value_type)
+    if len(value_types) > 1:
+        raise HandlerSignatureError(
+            f"{where}: a list of a console command has values of one type, and"
+            f" {parameter.name!r} ({value_type}) has several. Take several parameters"
+            " instead."
+        )
+    value_type = value_types.pop()
     is_option = (
         container is not None
         or value_type is bool
@@ -259,18 +266,12 @@ def _command_parameter(parameter: Parameter) -> CommandParameter:
     return CommandParameter(parameter, is_option, container, value_type)
 
 
-def _split(annotation: t.Any) -> tuple[type | None, t.Any]:
+def _split(annotation: t.Any) -> tuple[type | None, set[t.Any]]:
     cls = runtime_class(annotation)
     if cls in _ABSTRACT_MANY:
         container: type = _ABSTRACT_MANY[cls]
     elif cls is not None and issubclass(cls, _MANY):
         container = cls
     else:
-        return None, annotation
-    arguments = [a for a in t.get_args(annotation) if a is not ...]
-    if len(set(arguments)) > 1:
-        raise HandlerSignatureError(
-            f"A list of a console command has values of one type, and {annotation} has"
-            " several. Take several parameters instead."
-        )
-    return container, arguments[0] if arguments else str
+        return None, {annotation}
+    return container, {a for a in t.get_args(annotation) if a is not ...} or {str}

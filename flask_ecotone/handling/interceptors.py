@@ -18,6 +18,7 @@ from ..errors import HandlerSignatureError
 from ..errors import MessagingError
 from ..message import CONTENT_TYPE
 from ..message import Message
+from ..reflection import derives_from
 from ..reflection import members
 from ..reflection import MISSING
 from ..reflection import Parameter
@@ -325,7 +326,7 @@ def _slot(parameter: Parameter, join_point: JoinPoint) -> object | None:
     wanted = members(parameter.type)
     owner = join_point.owner
     if owner is not None and len(wanted) == 1 and isinstance(wanted[0], type):
-        if wanted[0] is not object and issubclass(owner, wanted[0]):
+        if wanted[0] is not object and derives_from(owner, wanted[0]):
             return _TARGET
     return None
 

@@ -19,6 +19,7 @@ from ..definitions import Kind
 from ..definitions import plain_function
 from ..discovery import Marked
 from ..errors import ConfigurationError
+from ..reflection import derives_from
 from ..reflection import is_union
 from ..reflection import members
 from ..reflection import Signature
@@ -54,7 +55,7 @@ class JoinPoint:
         if isinstance(target, type):
             if issubclass(target, EndpointMarker):
                 return any(isinstance(m, target) for m in self.markers)
-            return self.owner is not None and issubclass(self.owner, target)
+            return self.owner is not None and derives_from(self.owner, target)
         return _function(target) is plain_function(self.function)
 
     @property

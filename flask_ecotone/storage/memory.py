@@ -61,7 +61,7 @@ class InMemoryRepository:
             }
             key = (type(aggregate), _key(values))
             stored = self._stored.get(key)
-            if version_before_handling and stored is not None:
+            if version_before_handling and not (stored is None or stored is aggregate):
                 self._check_version(stored, version_before_handling, values)
             self._stored[key] = self.copy(aggregate)
 

@@ -192,15 +192,19 @@ class EcotoneSession(sa_orm.Session):
         return False
 
     def _unit(self) -> UnitOfWork | None:
-        if active.get() is None:
-            return None
-        unit = unit_of_work_of(self._db, self._db.engines)
+        unit = active.get()
+        if unit is not None and unit.session is not self:
+            unit = unit_of_work_of(self._db, self._db.engines)
         if unit is not None:
             unit.check_thread()
         return unit
 
 
-def take_over(db: SQLAlchemy, current_routing: Callable[[], Routing | None]) -> None:
+def take_over(
+    db: SQLAlchemy,
+    current_routing: Callable[[], Routing | None],
+    innermost: Callable[[], t.Any | None],
+) -> None:
     """Mix :class:`EcotoneSession` into the session class of ``db``, in place.
 
     The factory is changed and ``db.session`` stays the same object, so that it may have
@@ -208,6 +212,7 @@ def take_over(db: SQLAlchemy, current_routing: Callable[[], Routing | None]) -> 
     applications.
 
     :param current_routing: Returns the routing of the current application, if any.
+    :param innermost: Returns ``None`` while no routing has a scope of its own.
     """
     factory = db.session.session_factory
     chosen = factory.class_
@@ -221,14 +226,20 @@ def take_over(db: SQLAlchemy, current_routing: Callable[[], Routing | None]) -> 
     sa.event.listen(session_class, "after_begin", _after_begin)
     factory.class_ = session_class
     registry = db.session.registry
-    registry.scopefunc = _scope_by_routing(registry.scopefunc, current_routing)
+    registry.scopefunc = _scope_by_routing(
+        registry.scopefunc, current_routing, innermost
+    )
 
 
 def _scope_by_routing(
-    scope: Callable[[], t.Any], current_routing: Callable[[], Routing | None]
+    scope: Callable[[], t.Any],
+    current_routing: Callable[[], Routing | None],
+    innermost: Callable[[], t.Any | None],
 ) -> Callable[[], t.Any]:
     # A session of one database must never be found from another one.
     def scoped() -> t.Any:
+        if innermost() is None:
+            return scope()
         routing = current_routing()
         routed = None if routing is None else routing.scope()
         return scope() if routed is None else (scope(), routed)

@@ -190,4 +190,4 @@ class SessionTransaction:
         guest = registry()
         if guest is not unit.session:
             EcotoneSession.drop(guest)
-            registry.set(unit.session)
+            registry.set(t.cast(t.Any, unit.session))

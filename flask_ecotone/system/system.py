@@ -14,6 +14,7 @@ from ..errors import AggregateNotFoundError
 from ..errors import ConfigurationError
 from ..errors import did_you_mean
 from ..errors import DuplicateHandlerError
+from ..errors import NoHandlerError
 from ..errors import UnknownChannelError
 from ..handling.evaluation import functions
 from ..handling.evaluation import Resolution
@@ -113,6 +114,18 @@ class MessagingSystem:
     def publish_recorded_through(self, pipeline: EventPipeline) -> None:
         """Publish what aggregates record through a bus. Called by the gateways."""
         self._recorded = pipeline
+
+    def handles(self, kind: Kind, message: type | str) -> bool:
+        """Whether a command or query has a handler, by its class or routing key."""
+        routes = self._unique[kind]
+        try:
+            if isinstance(message, str):
+                routes.named(message)
+            else:
+                routes.by_class(message)
+        except NoHandlerError:
+            return False
+        return True
 
     def unique_pipeline(self, plan: BusPlan) -> UniquePipeline:
         """Return how a type of command or query bus sends."""

@@ -40,6 +40,10 @@ class ActiveTenant:
 
 _active: ContextVar[ActiveTenant | None] = ContextVar("active_tenant", default=None)
 
+#: Returns the innermost active tenant of any application, if there is one. It is asked
+#: before each look-up of a session, and so is no function of its own.
+innermost_tenant: t.Final = _active.get
+
 
 class Tenancy:
     """Activates tenants for the messages of one application.

@@ -7,8 +7,6 @@ import types
 import typing as t
 from collections.abc import Iterable
 from collections.abc import Mapping
-from contextlib import nullcontext
-from contextlib import suppress
 
 import svcs
 
@@ -16,7 +14,6 @@ from ..console import InMemoryConsoleWriter
 from ..definitions import Kind
 from ..discovery import collect
 from ..discovery import marked_in
-from ..errors import NoHandlerError
 from ..gateways import build_gateways
 from ..gateways import CommandBus
 from ..gateways import EventBus
@@ -80,7 +77,7 @@ class FlowTesting:
 
     def send_command(self, command: t.Any, metadata: Metadata = None) -> t.Self:
         """Send a command."""
-        with self._forgiving(Kind.COMMAND):
+        if not self._ignores(Kind.COMMAND, type(command)):
             self.command_bus.send(command, metadata)
         return self
 
@@ -93,7 +90,7 @@ class FlowTesting:
         metadata: Metadata = None,
     ) -> t.Self:
         """Send a command to a routing key."""
-        with self._forgiving(Kind.COMMAND):
+        if not self._ignores(Kind.COMMAND, routing_key):
             self.command_bus.send_with_routing(
                 routing_key, payload, media_type=media_type, metadata=metadata
             )
@@ -126,10 +123,11 @@ class FlowTesting:
         expected_media_type: str | None = None,
     ) -> t.Any:
         """Send a query and return the answer."""
-        with self._forgiving(Kind.QUERY):
-            return self.query_bus.send(
-                query, metadata, expected_media_type=expected_media_type
-            )
+        if self._ignores(Kind.QUERY, type(query)):
+            return None
+        return self.query_bus.send(
+            query, metadata, expected_media_type=expected_media_type
+        )
 
     def send_query_with_routing(
         self,
@@ -141,14 +139,15 @@ class FlowTesting:
         expected_media_type: str | None = None,
     ) -> t.Any:
         """Send a query to a routing key and return the answer."""
-        with self._forgiving(Kind.QUERY):
-            return self.query_bus.send_with_routing(
-                routing_key,
-                payload,
-                media_type=media_type,
-                metadata=metadata,
-                expected_media_type=expected_media_type,
-            )
+        if self._ignores(Kind.QUERY, routing_key):
+            return None
+        return self.query_bus.send_with_routing(
+            routing_key,
+            payload,
+            media_type=media_type,
+            metadata=metadata,
+            expected_media_type=expected_media_type,
+        )
 
     def send_to_channel(
         self, channel: str, payload: t.Any = None, metadata: Metadata = None
@@ -233,8 +232,8 @@ class FlowTesting:
         """Return a service."""
         return t.cast(T, self.system.services.get(cls))
 
-    def _forgiving(self, kind: Kind) -> t.ContextManager[None]:
-        return nullcontext() if self._fails[kind] else suppress(NoHandlerError)
+    def _ignores(self, kind: Kind, message: type | str) -> bool:
+        return not (self._fails[kind] or self.system.handles(kind, message))
 
 
 def flow_testing(

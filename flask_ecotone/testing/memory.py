@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import typing as t
 from collections.abc import Iterator
 from collections.abc import Mapping
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
+from sqlalchemy.orm.attributes import set_committed_value
 
 from ..errors import ConfigurationError
 from ..storage.memory import InMemoryRepository
@@ -35,9 +37,10 @@ class InMemoryModelRepository(InMemoryRepository):
         return SQLAlchemyRepository().version_of(aggregate_class)
 
     def copy(self, aggregate: t.Any) -> t.Any:
-        """Return a copy of a plain aggregate, and a model itself."""
-        is_model = sa.inspect(type(aggregate), raiseerr=False) is not None
-        return aggregate if is_model else super().copy(aggregate)
+        """Return a copy of an aggregate, with the models that belong to it."""
+        if _is_model(aggregate):
+            return _copied(aggregate, {})
+        return super().copy(aggregate)
 
     def complete(self, aggregate: t.Any, numbers: Iterator[int]) -> None:
         """Give a model its column defaults and, if it has none, a number as its key."""
@@ -88,3 +91,26 @@ class _NoStatement:
         )
 
     read = read_first = iterate = write
+
+
+def _copied(value: t.Any, copies: dict[int, t.Any]) -> t.Any:
+    """Return a copy of a value; models are not in any session afterwards."""
+    if _is_model(value):
+        if id(value) not in copies:
+            mapper = sa.inspect(type(value))
+            made = copies[id(value)] = mapper.class_manager.new_instance()
+            for name, stored in vars(value).items():
+                if name in mapper.attrs:
+                    set_committed_value(made, name, _copied(stored, copies))
+                elif name != "_sa_instance_state":
+                    vars(made)[name] = copy.deepcopy(stored)
+        return copies[id(value)]
+    if isinstance(value, (list, set)) and any(map(_is_model, value)):
+        return [_copied(each, copies) for each in value]
+    if isinstance(value, dict) and any(map(_is_model, value.values())):
+        return {key: _copied(each, copies) for key, each in value.items()}
+    return copy.deepcopy(value)
+
+
+def _is_model(value: t.Any) -> bool:
+    return isinstance(sa.inspect(type(value), raiseerr=False), sa_orm.Mapper)

@@ -20,6 +20,9 @@ Run = t.Callable[..., Result]
 #: Writes ``site.py``, runs ``flask --app site …`` and returns the finished process.
 FlaskCommand = t.Callable[..., "subprocess.CompletedProcess[str]"]
 
+#: What the script ``flask`` does, with warnings as errors.
+MAIN = "import sys, flask.cli; sys.argv[0] = 'flask'; flask.cli.main()"
+
 
 @pytest.fixture
 def new_app() -> t.Callable[..., Flask]:
@@ -56,7 +59,7 @@ def flask(tmp_path: Path) -> FlaskCommand:
         (tmp_path / "site_app.py").write_text(textwrap.dedent(source))
         inherited = {k: v for k, v in os.environ.items() if "ECOTONE" not in k}
         return subprocess.run(
-            [sys.executable, "-W", "error", "-m", "flask", "--app", "site_app", *argv],
+            [sys.executable, "-W", "error", "-c", MAIN, "--app", "site_app", *argv],
             cwd=tmp_path,
             env={**inherited, "PYTHONDONTWRITEBYTECODE": "1", **environ},
             capture_output=True,

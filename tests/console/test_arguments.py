@@ -17,6 +17,7 @@ from flask_ecotone import console_command
 from flask_ecotone import ConsoleWriter
 from flask_ecotone import converter
 from flask_ecotone import Option
+from flask_ecotone.testing import flow_testing
 
 from .conftest import Run
 
@@ -139,7 +140,7 @@ def test_wrong_usage_is_exit_code_2(run: Run, argv: list[str], said: str) -> Non
     result = run(consume, "consume", *argv)
     assert result.exit_code == 2
     assert said in result.output
-    assert "Usage: " in result.output
+    assert "Error: " in result.output
 
 
 Typed = list[tuple[t.Any, str, t.Any]]
@@ -184,8 +185,6 @@ def test_values_have_the_type_of_the_parameter(
         result = run(command, "typed", "--", text)
         assert (result.exit_code, result.output) == (0, "")
     else:
-        from flask_ecotone.testing import flow_testing
-
         flow_testing([command]).run_console_command("typed", {"value": text})
     assert got == [expected]
     assert type(got[0]) is type(expected)

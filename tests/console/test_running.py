@@ -6,6 +6,8 @@ import typing as t
 from dataclasses import dataclass
 
 import pytest
+from click.testing import CliRunner
+from flask import current_app
 from flask import Flask
 
 from flask_ecotone import after
@@ -385,9 +387,6 @@ def test_a_command_runs_in_the_context_of_its_application(
     new_app: t.Callable[..., Flask],
 ) -> None:
     """Also when the group is run without the help of Flask's runner."""
-    from click.testing import CliRunner
-    from flask import current_app
-
     names: list[str] = []
 
     @console_command("where")

@@ -169,9 +169,7 @@ def test_payload_expression_reads_json() -> None:
         return amount
 
     bus = flow_testing([pay]).command_bus
-    sent = bus.send_with_routing(
-        "pay", '{"amount": 5}', media_type="application/json"
-    )
+    sent = bus.send_with_routing("pay", '{"amount": 5}', media_type="application/json")
     assert sent == 5
 
 
@@ -489,6 +487,12 @@ def test_reference_to_an_unknown_name_is_an_error(annotation: t.Any) -> None:
         answer(t.Annotated[annotation, Reference("calculatr")])
 
 
+def test_optional_reference_that_nobody_registered_is_left_out() -> None:
+    """None stands in where the type accepts it, or the default."""
+    assert answer(t.Annotated[Calculator | None, Reference("calculator")]) is None
+    assert answer(t.Annotated[t.Any, Reference("calculator")], default=3) == 3
+
+
 def test_reference_without_name_and_type_is_refused() -> None:
     """Nothing would say which service it is."""
     with pytest.raises(HandlerSignatureError, match="Say which service"):
@@ -545,7 +549,9 @@ def test_configuration_variables_of_an_application(
     }
 
     def reading(variable: str) -> t.Any:
-        def read(found: t.Annotated[t.Any, ConfigVariable(variable)] = "unset") -> t.Any:
+        def read(
+            found: t.Annotated[t.Any, ConfigVariable(variable)] = "unset",
+        ) -> t.Any:
             return found
 
         return read

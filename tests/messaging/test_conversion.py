@@ -22,7 +22,6 @@ from flask_ecotone import media_type_converter
 from flask_ecotone import query_handler
 from flask_ecotone.conversion import Conversion
 from flask_ecotone.conversion import MediaType
-from flask_ecotone.errors import ConfigurationError
 from flask_ecotone.errors import ConversionError
 from flask_ecotone.errors import HandlerSignatureError
 from flask_ecotone.testing import flow_testing
@@ -171,9 +170,7 @@ PLAIN_ORDER = {
         (Order | None, PLAIN_ORDER, ORDER),
     ],
 )
-def test_payload_becomes_the_type(
-    target: t.Any, plain: t.Any, expected: t.Any
-) -> None:
+def test_payload_becomes_the_type(target: t.Any, plain: t.Any, expected: t.Any) -> None:
     """From plain values and from JSON, as text and as bytes."""
     text = json.dumps(plain)
     assert converted(target, plain) == expected
@@ -241,9 +238,7 @@ def test_pydantic_models_convert_themselves() -> None:
                 "by_kind": {"x": "e@f"},
                 "second": "g@h",
             },
-            Customer(
-                Email("a@b"), [Email("c@d")], {"x": Email("e@f")}, Email("g@h")
-            ),
+            Customer(Email("a@b"), [Email("c@d")], {"x": Email("e@f")}, Email("g@h")),
         ),
         (list[Customer], [{"email": "a@b"}], [Customer(Email("a@b"))]),
         (AttrsCustomer, {"email": "a@b"}, AttrsCustomer(Email("a@b"))),
@@ -430,8 +425,8 @@ class Csv:
 
 def test_media_type_converter_reads_and_writes_its_media_type() -> None:
     """With the parameters that the media type was given with."""
-    got = converted(list[str], "a;b", Csv, media_type='text/csv; sign=";"'[:-4] + "|")
-    assert got == ["a;b"]
+    piped = converted(list[str], "a|b,c", Csv, media_type="text/csv; sign=|")
+    assert piped == ["a", "b,c"]
     assert converted(list[str], "a,b", Csv, media_type="text/csv") == ["a", "b"]
     assert converted(list[str], ["a", "b"], Csv, expected="text/csv") == "a,b"
     assert converted(list[str], ["a", "b"], Csv, expected="text/csv;sign=|") == "a|b"
@@ -517,12 +512,6 @@ def test_content_type_marker_says_what_payloads_are() -> None:
     kept = bus.send_with_routing("default", "1", media_type="text/csv")
     assert kept == ["1"]
     assert bus.send_with_routing("replaced", "[1]", media_type="text/csv") == [1]
-
-
-def test_unmarked_registration_of_a_converter_is_refused() -> None:
-    """A function without marker is no converter."""
-    with pytest.raises(ConfigurationError, match="carries no marker"):
-        flow_testing([_returns_none])
 
 
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=10)

@@ -120,9 +120,7 @@ def test_event_reaches_handlers_of_bases_unions_protocols_and_object(
 
 def test_handler_that_matches_several_ways_is_called_once(heard: Heard) -> None:
     """Class, base, object and name lead to one call."""
-    flow = flow_testing(
-        [heard.listener("union", OrderEvent | OrderShipped | object)]
-    )
+    flow = flow_testing([heard.listener("union", OrderEvent | OrderShipped | object)])
     flow.publish_event(OrderShipped())
     assert heard.by == ["union"]
 
@@ -250,9 +248,7 @@ def test_one_name_for_two_events_is_refused() -> None:
         ("order.*", "order.placed\n", True),
     ],
 )
-def test_glob_matches_names(
-    pattern: str, name: str, hears: bool, heard: Heard
-) -> None:
+def test_glob_matches_names(pattern: str, name: str, hears: bool, heard: Heard) -> None:
     """A glob is anchored, ignores case, crosses dots, and only its star is special."""
     flow = flow_testing([heard.listener("glob", t.Any, pattern)])
     flow.publish_event_with_routing(name, 1)

@@ -423,8 +423,9 @@ def test_failing_factory_raises_its_own_exception_each_time() -> None:
         for _ in range(2):
             with pytest.raises(ConnectionError, match="no database") as caught:
                 command_bus.send(Work())
-            assert "Cannot resolve the parameter 'repository'" in (
-                caught.value.__notes__[0]
+            assert (
+                "Cannot resolve the parameter 'repository'"
+                in (caught.value.__notes__[0])
             )
 
 
@@ -437,9 +438,7 @@ def test_services_that_need_each_other_are_an_error_that_shows_the_circle() -> N
     app = app_with(work)
     with app.app_context():
         for _ in range(2):
-            with pytest.raises(
-                ServiceNotFoundError, match="Chicken → Egg → Chicken"
-            ):
+            with pytest.raises(ServiceNotFoundError, match="Chicken → Egg → Chicken"):
                 command_bus.send(Work())
 
 

@@ -281,6 +281,7 @@ def test_an_action_gets_headers_and_services_like_any_handler() -> None:
 
 def test_an_action_is_saved_even_if_nothing_changed() -> None:
     """The repository's save is called for every action."""
+
     @repository
     class Counting:
         def __init__(self) -> None:

@@ -200,17 +200,15 @@ def ask(key: str, at: t.Any) -> t.Any:
     return query_bus.send_with_routing(key, metadata={"aggregate.id": at})
 
 
-def test_the_bus_returns_the_identifier_that_the_database_made(client_app: t.Any) -> (
-    None
-):
+def test_the_bus_returns_the_identifier_that_the_database_made(
+    client_app: t.Any,
+) -> None:
     """The model is flushed before its identifier is read (C-60, U-18)."""
     first = command_bus.send(PlaceOrder("book"))
     second = command_bus.send(PlaceOrder("pen"))
     assert isinstance(first, int)
     assert first != second
-    rows = db.session.execute(sa.text("SELECT id, product FROM `order`".replace(
-        "`", '"' if db.engine.dialect.name != "mysql" else "`"
-    ))).all()
+    rows = db.session.execute(sa.select(Order.__table__.c["id", "product"])).all()
     assert sorted(map(tuple, rows)) == [(first, "book"), (second, "pen")]
 
 
@@ -305,12 +303,15 @@ def test_a_loaded_model_records_events(database_url: str) -> None:
     with app.app_context():
         order = command_bus.send(PlaceOrder("book"))
         db.session.expunge_all()
+        at = {"aggregate.id": order}
         for _ in range(2):
             with pytest.raises(LookupError):
                 send("order.fail", at=order)
         assert ask("order.product", order) == "book"
         with pytest.raises(LookupError):
-            command_bus.send_with_routing("order.fail", metadata={"aggregate.id": order})
+            command_bus.send_with_routing(
+                "order.fail", metadata={"aggregate.id": order}
+            )
         command_bus.send_with_routing("order.cancel", metadata={"aggregate.id": order})
     assert seen == [OrderPlaced("book"), OrderCancelled(order)]
 

@@ -149,6 +149,7 @@ def test_an_event_can_carry_headers_of_its_own() -> None:
 
 def test_the_aggregate_headers_are_not_inherited_by_what_an_event_causes() -> None:
     """An event that another handler publishes comes from no aggregate."""
+
     @event_handler
     def follow(event: Filled, bus: EventBus) -> None:
         bus.publish(Drained())

@@ -108,9 +108,7 @@ def test_the_expected_version_counts_in_every_form_of_payload(
     if media_type is not None:
         payload = json.dumps(payload)
     with pytest.raises(ConcurrencyError, match="expected version 3"):
-        flow.send_command_with_routing(
-            "wallet.deposit", payload, media_type=media_type
-        )
+        flow.send_command_with_routing("wallet.deposit", payload, media_type=media_type)
 
 
 def test_an_expected_version_of_an_aggregate_without_one_is_an_error() -> None:
@@ -184,9 +182,7 @@ class Account(Money, db.Model):
     def open(cls, amount: int) -> t.Self:
         return cls(amount=amount)
 
-    @command_handler(
-        "account.deposit", identifier_mapping={"id": "payload.account_id"}
-    )
+    @command_handler("account.deposit", identifier_mapping={"id": "payload.account_id"})
     def deposit(self, command: Deposit) -> int:
         return self.add(command)
 
@@ -219,9 +215,7 @@ class Counted(Money, db.Model):
     def open(cls, amount: int) -> t.Self:
         return cls(amount=amount)
 
-    @command_handler(
-        "counted.deposit", identifier_mapping={"id": "payload.account_id"}
-    )
+    @command_handler("counted.deposit", identifier_mapping={"id": "payload.account_id"})
     def deposit(self, command: Deposit) -> int:
         return self.add(command)
 

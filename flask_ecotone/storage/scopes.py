@@ -1,0 +1,59 @@
+"""Which session belongs to which app context.
+
+Flask-SQLAlchemy tells contexts apart by their address. When a teardown function of the
+application fails, the session stays behind, and a later context that happens to get the
+address of the old one would go on with it: with its identity map, its transaction and
+whatever was written to its ``info``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import typing as t
+import weakref
+from collections.abc import Callable
+
+from .session import EcotoneSession
+
+if t.TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+_numbers = itertools.count(1)
+_NUMBER = "_ecotone_scope"
+
+
+def scope_by_context(db: SQLAlchemy, current_context: Callable[[], t.Any]) -> None:
+    """Number the app contexts, and drop what is left of one that is gone.
+
+    A ``scopefunc`` that the application chose itself is left alone. To be called before
+    :func:`~flask_ecotone.storage.session.take_over`.
+
+    :param current_context: Returns the current app context.
+    """
+    registry = db.session.registry
+    address = registry.scopefunc
+    if getattr(address, "__module__", "") != "flask_sqlalchemy.session":
+        return
+    sessions = registry.registry
+    earlier = set(sessions)
+
+    def scope() -> int:
+        context = current_context()
+        try:
+            return t.cast(int, context._ecotone_scope)
+        except AttributeError:
+            number = next(_numbers)
+            if earlier and address() in earlier.intersection(sessions):
+                # It has a session already, which must be found to be refused.
+                number = address()
+            setattr(context, _NUMBER, number)
+            weakref.finalize(context, _forget, sessions, number).atexit = False
+            return number
+
+    registry.scopefunc = scope
+
+
+def _forget(sessions: dict[t.Any, t.Any], number: int) -> None:
+    for key in list(sessions):
+        if key == number or (isinstance(key, tuple) and key[0] == number):
+            EcotoneSession.drop(sessions.pop(key))

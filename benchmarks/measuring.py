@@ -94,8 +94,8 @@ def compare(
     }
     times: dict[str, list[float]] = {name: [] for name in subjects}
     turns = list(subjects)
+    gc.collect()
     for _ in range(rounds):
-        gc.collect()
         for name in turns:
             times[name].append(subjects[name](counts[name]) / counts[name])
         # Whoever follows a slow subject finds colder caches: take turns at that too.

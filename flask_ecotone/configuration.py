@@ -39,8 +39,6 @@ class Config:
     is_cached: bool = False
     #: Where it is kept; by default ``instance/ecotone``.
     cache_dir: Path | None = None
-    #: The tenants that ``ECOTONE_TENANT…`` keys configure, if any.
-    tenants: MultiTenantConfiguration | None = None
 
     @property
     def is_production(self) -> bool:
@@ -51,7 +49,7 @@ class Config:
     def hash(self) -> str:
         """A fingerprint of the configuration, the same wherever the app stands."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        del values["cache_dir"], values["tenants"]
+        del values["cache_dir"]
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -85,7 +83,6 @@ def read_config(app: Flask) -> Config:
         instant_retries=_number(app, "ECOTONE_INSTANT_RETRIES", 0),
         test=_flag(app, "ECOTONE_TEST", False),
         fail_fast=fails_fast(app),
-        tenants=_tenants(app),
     )
 
 
@@ -140,7 +137,8 @@ class AppVariables:
 _ABSENT = object()
 
 
-def _tenants(app: Flask) -> MultiTenantConfiguration | None:
+def configured_tenants(app: Flask) -> MultiTenantConfiguration | None:
+    """Return the tenants that ``ECOTONE_TENANT…`` keys configure, if any."""
     tenants = _raw(app, "ECOTONE_TENANTS")
     if tenants is None:
         return None

@@ -16,6 +16,7 @@ from flask import has_request_context
 from .cli import check_console_commands
 from .configuration import AppVariables
 from .configuration import Config
+from .configuration import configured_tenants
 from .configuration import read_config
 from .definitions import InstantRetryMark
 from .discovery import Catalogue
@@ -277,7 +278,7 @@ class EcotoneState:
 
     def _make_tenancy(self) -> Tenancy | None:
         configurations = [*self.declarations.configurations]
-        configured = self.config.tenants
+        configured = configured_tenants(self._app)
         if configured is not None:
             configurations.append(configured)
         if not configurations:

@@ -36,7 +36,7 @@ def header_option() -> click.Option:
         type=HeaderType(),
         metavar="NAME:VALUE",
         multiple=True,
-        help="A header for the message; everything the command causes inherits it.",
+        help="A header; what the command causes inherits it.",
     )
 
 

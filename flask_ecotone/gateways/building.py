@@ -62,6 +62,12 @@ def _bus(system: MessagingSystem, bus_type: t.Any) -> t.Any:
         _check_names(bus_type, base)
     method = bus_type.publish if kind is Kind.EVENT else bus_type.send
     markers = tuple(said.marker for said in _marks(bus_type, EndpointMark))
+    if kind is not Kind.COMMAND and _marks(bus_type, InstantRetryMark):
+        raise ConfigurationError(
+            f"The bus {bus_type.__qualname__} ({location(bus_type)}) has"
+            " @instant_retry, which repeats a whole unit of work, and only command"
+            " buses have one."
+        )
     plan = BusPlan(
         kind,
         system.interception(JoinPoint(method, bus_type, None, markers)),

@@ -118,9 +118,8 @@ class Transaction(t.Protocol):
         """Call ``proceed`` in the active unit of work, or in a new one that commits."""
         ...
 
-    @property
-    def is_active(self) -> bool:
-        """Whether a unit of work is active."""
+    def may_repeat(self) -> bool:
+        """Whether what is about to run could be repeated if it fails."""
         ...
 
     def attempt(self) -> AbstractContextManager[None]:

@@ -224,6 +224,10 @@ def take_over(
         {"current_routing": staticmethod(current_routing)},
     )
     sa.event.listen(session_class, "after_begin", _after_begin)
+    sa.event.listen(session_class, "after_flush", _note_flush)
+    sa.event.listen(session_class, "do_orm_execute", _note_statement)
+    sa.event.listen(session_class, "after_commit", _forget_writes)
+    sa.event.listen(session_class, "after_rollback", _forget_writes)
     factory.class_ = session_class
     registry = db.session.registry
     registry.scopefunc = _scope_by_routing(
@@ -245,6 +249,31 @@ def _scope_by_routing(
         return scope() if routed is None else (scope(), routed)
 
     return scoped
+
+
+def has_written(session: sa_orm.Session) -> bool:
+    """Whether a session holds changes that a rollback would lose.
+
+    What was written by plain text SQL isn't seen.
+    """
+    pending = session.new or session.dirty or session.deleted
+    return bool(pending) or _WRITTEN in session.info
+
+
+_WRITTEN = "ecotone.written"
+
+
+def _note_flush(session: sa_orm.Session, flush_context: t.Any) -> None:
+    session.info[_WRITTEN] = True
+
+
+def _note_statement(state: sa_orm.ORMExecuteState) -> None:
+    if state.is_insert or state.is_update or state.is_delete:
+        state.session.info[_WRITTEN] = True
+
+
+def _forget_writes(session: sa_orm.Session) -> None:
+    session.info.pop(_WRITTEN, None)
 
 
 def _after_begin(

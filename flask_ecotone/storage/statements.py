@@ -174,17 +174,19 @@ class SessionStatement:
         self, values: Mapping[str, t.Any], reader: Reader
     ) -> Generator[t.Any, None, None]:
         session = self._ready()
-        options: dict[str, t.Any] = {}
+        streams = False
         if self._can_stream:
             dialect = session.connection(bind_arguments=self._bind).dialect.name
-            # A driver of MySQL that streams can't execute anything else meanwhile.
-            options = {"stream_results": dialect not in ("mysql", "mariadb")}
-        result = self._rows(session, values, options)
+            # MySQL's driver can't execute anything else meanwhile, and SQLite finds
+            # rows that are inserted meanwhile, without an end.
+            streams = dialect not in ("mysql", "mariadb", "sqlite")
+        result = self._rows(session, values, {"stream_results": streams})
         begun = session.get_transaction()
         try:
             read = reader(tuple(result.keys()))
+            rows = result if streams else iter(result.fetchall())
             yield None
-            for row in result:
+            for row in rows:
                 if session.get_transaction() is not begun:
                     raise MessagingError(
                         f"{self._where}: the transaction ended before all rows were"

@@ -16,6 +16,7 @@ from ..errors import UnitOfWorkError
 from .session import active
 from .session import begin_immediate
 from .session import EcotoneSession
+from .session import has_written
 from .session import unit_of_work_of
 from .session import UnitOfWork
 
@@ -80,11 +81,21 @@ class SessionTransaction:
         finally:
             active.reset(token)
 
+    def may_repeat(self) -> bool:
+        """Whether a failure now could be repeated.
+
+        It can't inside a unit of work, which is lost with the failure, nor while the
+        caller has changes of its own that the rollback would take along.
+        """
+        return not self.is_active and not has_written(self._session())
+
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """Use a new session; the caller's session comes back afterwards."""
         registry = self._db.session.registry
         before = registry()
+        # A handler without a unit of work may have left something behind.
+        EcotoneSession.roll_back(before)
         registry.set(self._db.session.session_factory())
         try:
             yield

@@ -20,6 +20,7 @@ from ..definitions import HandlerMark
 from ..definitions import HeaderMark
 from ..definitions import InstantRetryMark
 from ..definitions import Kind
+from ..definitions import marks_of
 from ..definitions import PriorityMark
 from ..definitions import RemoveHeaderMark
 from ..definitions import TenantResolverMark
@@ -63,7 +64,6 @@ from .found import route_key
 from .pairing import either
 from .surroundings import in_context
 from .surroundings import Observer
-from .surroundings import retrying
 from .surroundings import Surroundings
 from .system import MessagingSystem
 
@@ -223,8 +223,14 @@ class _Compiler:
                 " the tenant header: send it as metadata."
             )
         retry = marked.mark(InstantRetryMark)
-        if retry is not None and marked.said.kind is not Kind.COMMAND:
-            handle = retrying(handle, retry, self._around)
+        if marked.said.kind is not Kind.COMMAND:
+            if marks_of(marked.function, InstantRetryMark):
+                raise ConfigurationError(
+                    f"{marked.where} has @instant_retry, which repeats a whole unit of"
+                    " work, and only commands have one. Put it on the command that"
+                    " causes the message."
+                )
+            retry = None
         priority = marked.mark(PriorityMark)
         return Endpoint(
             id=endpoint_id(marked),

@@ -123,9 +123,11 @@ def close_scope(message: Message) -> None:
 
 
 def retrying(flow: Flow, retry: InstantRetryMark, around: Surroundings) -> Flow:
-    """Return a flow that is tried again when it fails outside of a unit of work.
+    """Return a flow that is tried again when it fails.
 
-    Inside of one the transaction is lost with the failure: who began it tries again.
+    Inside a unit of work it isn't: that is lost with the failure, and who began it
+    tries again. Nor is it while the caller has unsaved changes, which the failure takes
+    along.
     """
     transaction = around.transaction
 
@@ -136,7 +138,7 @@ def retrying(flow: Flow, retry: InstantRetryMark, around: Surroundings) -> Flow:
             return flow(message)
 
     def tried(message: Message) -> t.Any:
-        if transaction is not None and transaction.is_active:
+        if transaction is not None and not transaction.may_repeat():
             return flow(message)
         failed = 0
         run = flow

@@ -17,7 +17,9 @@ from flask_ecotone import CommandBus
 from flask_ecotone import event_handler
 from flask_ecotone import Headers
 from flask_ecotone import instant_retry
+from flask_ecotone import query_handler
 from flask_ecotone import WithEvents
+from flask_ecotone.errors import ConfigurationError
 
 from .notebook import Notebook
 
@@ -309,3 +311,34 @@ def test_the_attempt_is_logged(
     with retrying.app.app_context():
         command_bus.send_with_routing("write", "milk")
     assert "Instant retry 1 of 2 after ConnectionError." in caplog.messages
+
+
+@pytest.mark.parametrize("flushes", [False, True])
+def test_unsaved_changes_of_the_view_are_never_left_behind(
+    retrying: Notebook, flushes: bool
+) -> None:
+    """A retry that would commit without what the view had pending isn't made."""
+    attempts = Attempts(1)
+    retrying.ecotone.register(command_handler("write")(writing(retrying, attempts)))
+    with retrying.app.app_context():
+        retrying.write("of the view")
+        if flushes:
+            retrying.db.session.flush()
+        with pytest.raises(ConnectionError):
+            command_bus.send_with_routing("write", "milk")
+    assert retrying.stored() == []
+    assert attempts.count == 1
+
+
+@pytest.mark.parametrize("marker", [event_handler, query_handler])
+def test_only_commands_can_be_tried_again(retrying: Notebook, marker: t.Any) -> None:
+    """A handler without a unit of work of its own can't carry the decorator."""
+
+    @instant_retry(2)
+    @marker("any.name")
+    def handle() -> None: ...
+
+    retrying.ecotone.register(handle)
+    with retrying.app.app_context():
+        with pytest.raises(ConfigurationError, match="only commands have one"):
+            retrying.ecotone.compile()

@@ -295,8 +295,19 @@ class EcotoneState:
                 "Tenants are configured and require a 'db' connection to be"
                 " configured. Call db.init_app(app) before ecotone.init_app(app)."
             )
-        tenants = Tenants(configurations[0], lambda: db.engines)  # type: ignore[arg-type, return-value]
-        return Tenancy(tenants, db, self._app)
+        engines, app = self._engines(db), self._app
+
+        def make_engine(bind_key: str, address: t.Any) -> t.Any:
+            # As Flask-SQLAlchemy makes that of a bind.
+            options = {
+                **db._engine_options,
+                **app.config["SQLALCHEMY_ENGINE_OPTIONS"],
+                "url": address,
+            }
+            db._apply_driver_defaults(options, app)
+            return db._make_engine(bind_key, options, app)
+
+        return Tenancy(Tenants(configurations[0], engines, make_engine), db, app)
 
     def _provider(self) -> Provider | None:
         providers = self.declarations.metadata_providers

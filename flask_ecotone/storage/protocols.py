@@ -67,8 +67,15 @@ class ModelRepository(Repository, t.Protocol):
 class Routing(t.Protocol):
     """Which database the session of an application uses just now."""
 
-    def bind_for(self, mapper: t.Any, clause: t.Any) -> t.Any | None:
-        """Return the engine for a statement, ``None`` to leave it to the session."""
+    def bind_key(self, mapper: t.Any, clause: t.Any) -> str | None:
+        """Return the bind that a statement keeps to; ``None`` if it is routed."""
+        ...
+
+    def engine_for(self, scope: t.Hashable) -> t.Any:
+        """Return the engine for a session that was made in a scope.
+
+        :raises TenancyError: There is none for it now.
+        """
         ...
 
     def scope(self) -> t.Hashable:

@@ -89,6 +89,14 @@ class EcotoneSession(sa_orm.Session):
     #: Returns the routing of the current application, if it has one.
     current_routing: t.ClassVar[Callable[[], Routing | None]]
 
+    #: Returns ``None`` while no routing has a scope of its own.
+    innermost: t.ClassVar[Callable[[], t.Any | None]]
+
+    def __init__(self, *args: t.Any, **options: t.Any) -> None:
+        super().__init__(*args, **options)
+        #: It belongs to the tenant that it was made for.
+        self._scope = _scope(type(self).current_routing, type(self).innermost)
+
     def get_bind(
         self,
         mapper: t.Any = None,
@@ -99,7 +107,11 @@ class EcotoneSession(sa_orm.Session):
         if bind is None:
             routing = type(self).current_routing()
             if routing is not None:
-                bind = routing.bind_for(mapper, clause)
+                key = routing.bind_key(mapper, clause)
+                if key is None:
+                    bind = routing.engine_for(self._scope)
+                else:
+                    bind = self._db.engines.get(key)
         if bind is None:
             bind = super().get_bind(mapper=mapper, clause=clause, **kwargs)
         unit = self._unit()
@@ -221,7 +233,10 @@ def take_over(
     session_class = type(
         f"Ecotone{chosen.__name__}",
         (EcotoneSession, chosen),
-        {"current_routing": staticmethod(current_routing)},
+        {
+            "current_routing": staticmethod(current_routing),
+            "innermost": staticmethod(innermost),
+        },
     )
     sa.event.listen(session_class, "after_begin", _after_begin)
     sa.event.listen(session_class, "after_flush", _note_flush)
@@ -242,13 +257,19 @@ def _scope_by_routing(
 ) -> Callable[[], t.Any]:
     # A session of one database must never be found from another one.
     def scoped() -> t.Any:
-        if innermost() is None:
-            return scope()
-        routing = current_routing()
-        routed = None if routing is None else routing.scope()
+        routed = _scope(current_routing, innermost)
         return scope() if routed is None else (scope(), routed)
 
     return scoped
+
+
+def _scope(
+    current_routing: Callable[[], Routing | None], innermost: Callable[[], t.Any | None]
+) -> t.Hashable:
+    if innermost() is None:
+        return None
+    routing = current_routing()
+    return None if routing is None else routing.scope()
 
 
 def has_written(session: sa_orm.Session) -> bool:

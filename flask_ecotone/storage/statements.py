@@ -40,6 +40,14 @@ _EMPTY: tuple[tuple[type, sa.types.TypeEngine[t.Any]], ...] = (
     (int, sa.BigInteger()),
     (float, sa.Float()),
 )
+_EMPTY_NUMBERS = sa.BigInteger()
+#: How a parameter is written, by the number of its values. The space parts it from a
+#: cast.
+_PLACEHOLDERS = {
+    "one": ":{} ",
+    "several": ":{} ",
+    "none": "(SELECT :{} FROM (SELECT 1 AS one) AS empty_list WHERE 1 != 1) ",
+}
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
 # These two say how SQLAlchemy reads the text of text().
@@ -52,8 +60,8 @@ _ARRAY = re.compile(r"\b(any|all|some|unnest)\s*\(\s*$", re.IGNORECASE)
 _READS = re.compile(r"\s*(select|values|table|with)\b", re.IGNORECASE)
 _WRITES = re.compile(r"\b(insert|update|delete|merge)\b", re.IGNORECASE)
 
-#: A kind of value: its type, and whether there are several.
-_Kind = tuple[t.Any, bool]
+#: A kind of value: its type, and how many there are: one, several or none.
+_Kind = tuple[t.Any, str]
 
 
 class SessionStatements:
@@ -124,7 +132,9 @@ class SessionStatement:
         self._pieces = text.pieces
         self._names = text.names
         self._arrays = _arrays(text)
-        self._empty = {name: _listed(_EMPTY, cls) for name, cls in items.items()}
+        self._empty = {
+            name: _listed(_EMPTY, cls) or _EMPTY_NUMBERS for name, cls in items.items()
+        }
         self._where = where
         first = text.pieces[0]
         written = " ".join(text.pieces[::2])
@@ -184,15 +194,18 @@ class SessionStatement:
         begun = session.get_transaction()
         try:
             read = reader(tuple(result.keys()))
-            rows = result if streams else iter(result.fetchall())
+            rows = iter(result if streams else result.fetchall())
             yield None
-            for row in rows:
+            while True:
                 if session.get_transaction() is not begun:
                     raise MessagingError(
                         f"{self._where}: the transaction ended before all rows were"
                         " read. Read them in the command, query or view that asked for"
                         " them, before db.session.commit(), or return a list."
                     )
+                row = next(rows, None)
+                if row is None:
+                    return
                 yield read(t.cast("tuple[t.Any, ...]", row))
         finally:
             result.close()
@@ -225,6 +238,7 @@ class SessionStatement:
         options: Mapping[str, t.Any] = sa.util.EMPTY_DICT,
     ) -> sa.CursorResult[t.Any]:
         kinds = tuple([self._kind(name, values[name]) for name in self._names])
+        pairs = zip(self._names, kinds, strict=True)
         clause = self._clauses.get(kinds)
         if clause is None:
             clause = self._clauses[kinds] = self._clause(kinds)
@@ -232,7 +246,8 @@ class SessionStatement:
             "sa.CursorResult[t.Any]",
             session.execute(
                 clause,
-                dict(values),
+                # An empty list is a query of its own, which finds nothing.
+                {n: None if k[1] == "none" else values[n] for n, k in pairs},
                 execution_options=options,
                 bind_arguments=dict(self._bind),
             ),
@@ -240,10 +255,10 @@ class SessionStatement:
 
     def _kind(self, name: str, value: t.Any) -> _Kind:
         if not isinstance(value, list) or name in self._arrays:
-            return _type_of(value), False
+            return _type_of(value), "one"
         if not value:
-            return self._empty.get(name), True
-        return next(filter(None, map(_type_of, value)), None), True
+            return self._empty.get(name, _EMPTY_NUMBERS), "none"
+        return next(filter(None, map(_type_of, value)), None), "several"
 
     def _clause(self, kinds: tuple[_Kind, ...]) -> sa.TextClause:
         by_name = dict(zip(self._names, kinds, strict=True))
@@ -251,17 +266,19 @@ class SessionStatement:
         for at in range(1, len(pieces), 2):
             before, name, after = pieces[at - 1 : at + 2]
             is_enclosed = _OPENED.search(before) and _CLOSED.match(after)
-            if by_name[name][1] and is_enclosed:
+            if by_name[name][1] != "one" and is_enclosed:
                 # SQLAlchemy writes the parentheses of a list.
                 pieces[at - 1] = f"{_OPENED.sub('', before)} "
                 pieces[at + 1] = f" {_CLOSED.sub('', after)}"
         text = "".join(
-            f":{piece} " if at % 2 else _escaped(piece)
+            _PLACEHOLDERS[by_name[piece][1]].format(piece)
+            if at % 2
+            else _escaped(piece)
             for at, piece in enumerate(pieces)
         )
         parameters = [
-            sa.bindparam(name, type_=type_, expanding=is_several)
-            for name, (type_, is_several) in by_name.items()
+            sa.bindparam(name, type_=type_, expanding=count == "several")
+            for name, (type_, count) in by_name.items()
         ]
         return sa.text(text).bindparams(*parameters)
 

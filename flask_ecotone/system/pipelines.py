@@ -180,6 +180,7 @@ class EventPipeline:
         self._around = around
         self._by_class: dict[type, tuple[Endpoint, ...]] = {}
         self._handles: dict[type, tuple[Flow, ...]] = {}
+        self._delivery = self._surrounded(self._deliver)
         self.publish = self._compile()
 
     def publish_named(
@@ -203,24 +204,24 @@ class EventPipeline:
                 endpoint.handle(converted[cls])
 
         self._log(message, [endpoint for endpoint, _ in subscriptions])
-        self._enter(message, deliver)
+        self._enter(message, self._surrounded(deliver))
 
     def publish_recorded(self, payload: t.Any, headers: dict[str, t.Any]) -> None:
         """Publish an event that an aggregate recorded."""
-        self._enter(self._around.message(payload, headers), self._deliver)
+        self._enter(self._around.message(payload, headers), self._delivery)
 
     def _compile(self) -> Callable[..., None]:
         handles = self._handles
         context = self._around.context
         get, set_, reset = context.get, context.set, context.reset
-        enter, deliver, flows_of = self._enter, self._deliver, self._flows_of_class
+        enter, delivery, flows_of = self._enter, self._delivery, self._flows_of_class
         is_enabled_for = self._around.logger.isEnabledFor
         is_plain = self._plan.is_plain and self._around.is_plain
         if not is_plain or self._around.tenancy is not None:
 
             def publish_through(payload: t.Any, metadata: t.Any = None) -> None:
                 headers = None if metadata is None else checked_metadata(metadata)
-                enter(self._around.message(payload, headers), deliver)
+                enter(self._around.message(payload, headers), delivery)
 
             return publish_through
 
@@ -252,11 +253,14 @@ class EventPipeline:
         for flow in flows:
             flow(message)
 
-    def _enter(self, message: Message, deliver: Callable[[Message], None]) -> None:
+    def _surrounded(self, deliver: Callable[[Message], None]) -> Flow:
+        interception = self._plan.interception
+        return self._around.for_tenant(interception.around_flow(deliver))
+
+    def _enter(self, message: Message, flow: Flow) -> None:
         plan, around = self._plan, self._around
         if around.observer is not None:
             around.observer(plan.kind, message)
-        flow = around.for_tenant(plan.interception.around_flow(deliver))
         through(
             plan.interception,
             around.context,

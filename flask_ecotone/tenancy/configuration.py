@@ -30,6 +30,15 @@ class SQLAlchemyConnectionReference:
     reference_name: str = DEFAULT_CONNECTION
     schema: str | None = None
 
+    def __post_init__(self) -> None:
+        if "://" in f"{self.bind_key} {self.reference_name}":
+            # It may have a password, and names are written to logs.
+            raise ConfigurationError(
+                "A connection is named by the URL of a database. Put the URL into"
+                " SQLALCHEMY_BINDS and name its key, or add the tenant with"
+                " ecotone.add_tenant()."
+            )
+
     @classmethod
     def create(
         cls, bind_key: str, reference_name: str | None = None
@@ -63,7 +72,7 @@ class SQLAlchemyConnectionReference:
 
 #: How a tenant's connection is named: a bind key, or a reference.
 Connection = str | SQLAlchemyConnectionReference
-TenantMapping = Mapping[str, Connection] | Callable[[str], "Connection | None"]
+TenantMapping = Mapping[t.Any, Connection] | Callable[[str], "Connection | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,8 @@ class MultiTenantConfiguration:
 
     :param header: The name of the message header.
     :param tenants: Tenant → bind key or :class:`SQLAlchemyConnectionReference`, or a
-        function that returns one, or ``None`` for a tenant it doesn't know.
+        function that returns one, or ``None`` for a tenant it doesn't know. A mapping
+        is read once; a function is asked for each message.
     :param default: The connection for messages without tenant, and for tenants that
         aren't mapped. Without it those are refused.
     :param max_engines: How many engines of tenants added at run time stay open; the
@@ -92,8 +102,8 @@ class MultiTenantConfiguration:
             )
         if not callable(self.tenants) and not isinstance(self.tenants, Mapping):
             raise ConfigurationError(
-                f"The tenants are {self.tenants!r}. Map each tenant to a bind key, or"
-                " give a function that does."
+                "The tenants are neither a mapping nor a function, but a"
+                f" {type(self.tenants).__qualname__}. Map each tenant to a bind key."
             )
         if self.max_engines < 1:
             raise ConfigurationError(

@@ -31,7 +31,8 @@ class ConnectionFactory:
 
         :raises MissingTenantError: There is neither a tenant nor a default connection.
         """
-        self.engine()
+        if self._tenancy() is not None:
+            self.engine()
         return self._db.session()
 
     def connection(self) -> sa.Connection:
@@ -39,9 +40,7 @@ class ConnectionFactory:
 
         :raises MissingTenantError: There is neither a tenant nor a default connection.
         """
-        return self._db.session().connection(
-            bind_arguments={"clause": sa.text("SELECT 1")}
-        )
+        return self._db.session().connection()
 
     def engine(self, tenant: str | None = None) -> sa.Engine:
         """Return the engine of a tenant, of the active one if none is named.
@@ -54,7 +53,8 @@ class ConnectionFactory:
             return self._db.engine
         if tenant is None:
             return tenancy.engine()
-        return tenancy.tenants.engine(tenancy.tenants.connection_of(tenant))
+        tenants = tenancy.tenants
+        return tenants.engine(tenants.connection_of(str(tenant)))
 
     def current_active_tenant(self) -> str:
         """Return the active tenant.

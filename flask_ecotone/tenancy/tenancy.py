@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import threading
 import typing as t
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from dataclasses import field
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
+from ..errors import TenancyError
 from ..errors import TenantAlreadyActiveError
 from ..message import Message
 from ..signals import tenant_activated
 from ..signals import tenant_deactivated
+from .binds import bind_key_of
 from .configuration import SQLAlchemyConnectionReference
 from .tenants import Tenants
 
@@ -36,6 +40,7 @@ class ActiveTenant:
     outer: ActiveTenant | None
     #: Looked up once: the session keeps to the engine that it began with.
     engine: sa.Engine | None = None
+    thread: int = field(default_factory=threading.get_ident)
 
 
 _active: ContextVar[ActiveTenant | None] = ContextVar("active_tenant", default=None)
@@ -47,6 +52,9 @@ innermost_tenant: t.Final = _active.get
 
 class Tenancy:
     """Activates tenants for the messages of one application.
+
+    It implements :class:`~flask_ecotone.storage.protocols.Activation` and
+    :class:`~flask_ecotone.storage.protocols.Routing`.
 
     :param tenants: The tenants.
     :param db: The Flask-SQLAlchemy extension.
@@ -75,10 +83,19 @@ class Tenancy:
 
     @property
     def current(self) -> ActiveTenant | None:
-        """The active tenant of this application, if there is one."""
+        """The active tenant of this application, if there is one.
+
+        :raises TenancyError: The context was copied to another thread.
+        """
         found = _active.get()
         while found is not None and found.tenancy is not self:
             found = found.outer
+        if found is not None and found.thread != threading.get_ident():
+            raise TenancyError(
+                f"A thread used the tenant `{found.tenant}` of the message that"
+                " started it. A database session belongs to one thread: start it with"
+                " flask_ecotone.copy_current_message_context()."
+            )
         return found
 
     def run(self, message: Message, proceed: Callable[[Message], t.Any]) -> t.Any:
@@ -100,26 +117,50 @@ class Tenancy:
                     f" `{tenant}`."
                 )
             return proceed(message)
-        return self.activated(tenant, lambda: proceed(message))
+        return self._activated(tenant, lambda: proceed(message))
 
-    def activated(self, tenant: str, proceed: Callable[[], t.Any]) -> t.Any:
-        """Call something with a tenant active, in a session of its own."""
+    def _activated(self, tenant: str, proceed: Callable[[], t.Any]) -> t.Any:
+        self._check_application(tenant)
         connection = self.tenants.connection_of(tenant)
         token = _active.set(ActiveTenant(self, tenant, connection, _active.get()))
         try:
-            self._remove_session()
+            # Nothing that an earlier message left may be found.
+            self._give_up_session()
             self._log.info(
                 "Activating tenant `%s` on connection `%s`", tenant, connection
             )
+            result = self._in_session(tenant, connection, proceed)
+        finally:
+            try:
+                self._call_deactivation_hooks(tenant, connection)
+                self._log.info(
+                    "Deactivating tenant `%s` on connection `%s`", tenant, connection
+                )
+            finally:
+                _active.reset(token)
+            self._notify(tenant_deactivated, tenant, connection)
+        return result
+
+    def _in_session(
+        self,
+        tenant: str,
+        connection: SQLAlchemyConnectionReference,
+        proceed: Callable[[], t.Any],
+    ) -> t.Any:
+        try:
             for hook in self._on_activation:
                 hook(tenant, connection)
             self._notify(tenant_activated, tenant, connection)
-            return proceed()
-        finally:
-            try:
-                self._deactivate(tenant, connection)
-            finally:
-                _active.reset(token)
+            result = proceed()
+            registry = self._db.session.registry
+            if registry.has():
+                # In a command on the default connection it hands over what it wrote.
+                registry().close()
+                registry.clear()
+            return result
+        except BaseException:
+            self._give_up_session()
+            raise
 
     def create_tables(self, tenant: str) -> None:
         """Create the application's tables in the database of a tenant.
@@ -133,13 +174,27 @@ class Tenancy:
                 begun.execute(sa.schema.CreateSchema(connection.schema, True))
         self._db.metadatas[None].create_all(engine)
 
-    def bind_for(self, mapper: t.Any, clause: t.Any) -> sa.Engine | None:
-        """Return where a statement goes; ``None`` if its bind isn't configured.
+    def bind_key(self, mapper: t.Any, clause: t.Any) -> str | None:
+        """Return where a statement always goes; ``None`` if it follows the tenant."""
+        return bind_key_of(self._db.metadatas, mapper, clause)
 
-        :raises MissingTenantError: It follows the tenant, and there is none.
+    def engine_for(self, scope: t.Hashable) -> sa.Engine:
+        """Return the engine for a session that was made in a scope.
+
+        :raises MissingTenantError: There is neither a tenant nor a default connection.
+        :raises TenancyError: The session belongs to another tenant.
         """
-        key = _bind_key(mapper, clause)
-        return self.engine() if key is None else self._db.engines.get(key)
+        current = self.current
+        active = None if current is None else current.tenant
+        if scope == active:
+            return self.engine()
+        if scope is None and self.tenants.default is not None:
+            return self.tenants.engine(self.tenants.default)
+        raise TenancyError(
+            f"A database session of {_named(scope)} was used while {_named(active)} is"
+            " active. What it loaded belongs to its own message: give ids or"
+            " dataclasses to others, and use 'db.session' wherever a session is needed."
+        )
 
     def engine(self) -> sa.Engine:
         """Return the engine of the active tenant, or of the default connection.
@@ -160,30 +215,40 @@ class Tenancy:
         current = self.current
         return None if current is None else current.tenant
 
-    def _deactivate(
+    def _check_application(self, tenant: str) -> None:
+        if self._db.engines is not self.tenants.engines:
+            raise TenancyError(
+                f"A message for the tenant `{tenant}` of the application"
+                f" {self._sender.name!r} was sent inside the context of another"
+                " application, whose databases aren't its own. Push the context of the"
+                " application that the bus belongs to: 'with app.app_context():'."
+            )
+
+    def _call_deactivation_hooks(
         self, tenant: str, connection: SQLAlchemyConnectionReference
     ) -> None:
         # The message is done, for good or bad: what fails now must neither hide that
         # nor have it handled again.
-        for hook in self._on_deactivation:
-            try:
-                hook(tenant, connection)
-            except Exception:
-                self._log.exception("A hook on the deactivation of a tenant failed.")
-        self._notify(tenant_deactivated, tenant, connection)
         try:
-            self._remove_session()
+            for hook in self._on_deactivation:
+                try:
+                    hook(tenant, connection)
+                except Exception:
+                    self._log.exception(
+                        "A hook on the deactivation of a tenant failed."
+                    )
         finally:
-            self._log.info(
-                "Deactivating tenant `%s` on connection `%s`", tenant, connection
-            )
+            self._give_up_session()
 
-    def _remove_session(self) -> None:
+    def _give_up_session(self) -> None:
         # While the tenant is active: afterwards the session couldn't be found.
         registry = self._db.session.registry
         if registry.has():
             try:
-                registry().close()
+                # Past what the session itself does: nothing is handed over.
+                sa_orm.Session.close(registry())
+            except Exception:
+                self._log.exception("The session of a tenant could not be closed.")
             finally:
                 registry.clear()
 
@@ -197,24 +262,5 @@ class Tenancy:
                 self._log.exception("A receiver of %r failed.", signal)
 
 
-def _bind_key(mapper: t.Any, clause: t.Any) -> str | None:
-    """Return the bind key of the tables that a statement is about, if they have one."""
-    if mapper is not None:
-        inspected = sa.inspect(mapper, raiseerr=False)
-        if isinstance(inspected, sa_orm.Mapper):
-            return _bind_key_of(inspected.local_table)
-    if isinstance(clause, sa.UpdateBase):
-        return _bind_key_of(clause.table)
-    if isinstance(clause, sa.Select):
-        keys = {_bind_key_of(found) for found in clause.get_final_froms()}
-        return keys.pop() if len(keys) == 1 else None
-    return _bind_key_of(clause)
-
-
-def _bind_key_of(selectable: t.Any) -> str | None:
-    if isinstance(selectable, sa.Table):
-        return t.cast("str | None", selectable.metadata.info.get("bind_key"))
-    if isinstance(selectable, sa.Join):
-        return _bind_key_of(selectable.left)
-    element = getattr(selectable, "element", None)
-    return None if element is None else _bind_key_of(element)
+def _named(tenant: t.Hashable) -> str:
+    return "no tenant" if tenant is None else f"the tenant `{tenant}`"

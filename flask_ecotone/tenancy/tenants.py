@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import typing as t
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import MutableMapping
 
 import sqlalchemy as sa
@@ -26,51 +26,75 @@ class Tenants:
     """Maps tenants to connections, and connections to engines.
 
     :param configuration: What the application says.
-    :param engines: Returns the engines of the application, by bind key.
+    :param engines: The engines of the application, by bind key.
+    :param make_engine: Makes the engine of a bind key and an address.
     """
 
     def __init__(
-        self, configuration: MultiTenantConfiguration, engines: Callable[[], Engines]
+        self,
+        configuration: MultiTenantConfiguration,
+        engines: Engines,
+        make_engine: Callable[[str, sa.URL], sa.Engine],
     ) -> None:
         self.header = configuration.header
-        self.default = (
-            None if configuration.default is None else reference(configuration.default)
-        )
-        self._mapping = configuration.tenants
-        self._engines = engines
+        default, tenants = configuration.default, configuration.tenants
+        self.default = None if default is None else reference(default)
+        self._find: Callable[[str], t.Any] | None = None
+        self._mapped: dict[str, SQLAlchemyConnectionReference] = {}
+        if callable(tenants):
+            self._find = tenants
+        else:
+            # In headers a tenant may be a number or a UUID; here it is always text.
+            self._mapped = {str(k): reference(v) for k, v in tenants.items()}
+        self.engines = engines
+        self._make_engine = make_engine
         self._limit = configuration.max_engines
         self._added: dict[str, SQLAlchemyConnectionReference] = {}
         #: Bind key → address of a database that was added at run time.
         self._addresses: dict[str, sa.URL] = {}
         self._open: OrderedDict[str, sa.Engine] = OrderedDict()
+        #: Closed to make room, and perhaps still in use.
+        self._closed: weakref.WeakValueDictionary[str, sa.Engine] = (
+            weakref.WeakValueDictionary()
+        )
         self._in_schema: dict[tuple[sa.Engine, str], sa.Engine] = {}
         self._lock = threading.Lock()
 
+    @property
+    def can_be_listed(self) -> bool:
+        """Whether :meth:`names` has all tenants."""
+        return self._find is None
+
     def names(self) -> list[str]:
         """Return the tenants that can be listed."""
-        mapped = self._mapping if isinstance(self._mapping, Mapping) else {}
-        return [*map(str, mapped), *(n for n in self._added if n not in mapped)]
+        return list(dict.fromkeys((*self._mapped, *list(self._added))))
+
+    def check(self) -> None:
+        """See that there is a database for each tenant; nothing is connected.
+
+        :raises ConfigurationError: A bind isn't configured, or can't have schemas.
+        """
+        for connection in self._mapped.values():
+            self.engine(connection)
+        if self.default is not None:
+            self.engine(self.default)
 
     def connection_of(self, tenant: str) -> SQLAlchemyConnectionReference:
         """Return the connection of a tenant, or the default one.
 
         :raises UnknownTenantError: The tenant isn't mapped and there is no default.
         """
-        found = self._added.get(tenant)
+        found = self._added.get(tenant) or self._mapped.get(tenant)
+        if found is None and self._find is not None:
+            said = self._find(tenant)
+            found = None if said is None else reference(said)
+        found = found or self.default
         if found is not None:
             return found
-        if isinstance(self._mapping, Mapping):
-            mapped = self._mapping.get(tenant)
-        else:
-            mapped = self._mapping(tenant)
-        if mapped is not None:
-            return reference(mapped)
-        if self.default is not None:
-            return self.default
+        # No similar names: who asks may be a tenant, too.
         raise UnknownTenantError(
             f"Lack of mapping for tenant `{tenant}`. Please provide mapping for this"
             " tenant or default connection name."
-            f"{did_you_mean(tenant, self.names())}"
         )
 
     def missing(self) -> MissingTenantError:
@@ -87,21 +111,20 @@ class Tenants:
         :raises ConfigurationError: The tenant exists, or the bind key doesn't.
         """
         with self._lock:
-            if tenant in self.names():
+            if tenant in self._added or tenant in self._mapped:
                 raise ConfigurationError(
                     f"The tenant {tenant!r} exists already. Remove it first to give"
                     " it another database."
                 )
-            if isinstance(database, str) and database in self._engines():
+            if isinstance(database, str) and database in self.engines:
                 self._added[tenant] = SQLAlchemyConnectionReference.create(database)
                 return
             try:
                 address = sa.make_url(database)
             except sa.exc.ArgumentError:
-                known = ", ".join(str(k) for k in self._engines() if k is not None)
                 raise ConfigurationError(
                     f"The database of the tenant {tenant!r} is neither a bind key"
-                    f" ({known or 'there are none'}) nor the URL of a database."
+                    f" ({self._known() or 'there are none'}) nor the URL of a database."
                 ) from None
             key = f"tenant:{tenant}"
             self._addresses[key] = address
@@ -109,6 +132,8 @@ class Tenants:
 
     def remove(self, tenant: str) -> None:
         """Remove a tenant that was added at run time, and dispose its engine.
+
+        Messages that are being handled for it are finished.
 
         :raises UnknownTenantError: It wasn't added.
         """
@@ -122,6 +147,8 @@ class Tenants:
             key = t.cast(str, removed.bind_key)
             if self._addresses.pop(key, None) is not None:
                 self._close(key)
+                # The name may come back with another database.
+                self._closed.pop(key, None)
 
     def engine(self, connection: SQLAlchemyConnectionReference) -> sa.Engine:
         """Return the engine of a connection.
@@ -129,36 +156,57 @@ class Tenants:
         :raises ConfigurationError: No bind has the name.
         """
         key = connection.bind_key
-        engine = self._engines().get(key)
+        engine = None
         if key is not None and key in self._addresses:
             engine = self._opened(key)
         if engine is None:
-            known = ", ".join(str(k) for k in self._engines() if k is not None)
+            engine = self.engines.get(key)
+        if engine is None:
             named = "default database" if key is None else f"bind {key!r}"
             raise ConfigurationError(
                 f"The connection {str(connection)!r} needs the {named}, which is not"
-                f" configured. SQLALCHEMY_BINDS has: {known or 'nothing'}."
+                f" configured. SQLALCHEMY_BINDS has: {self._known() or 'nothing'}."
             )
         if connection.schema is None:
             return engine
         return self._translated(engine, connection.schema)
 
-    def _opened(self, key: str) -> sa.Engine:
+    def _known(self) -> str:
+        return ", ".join(key for key in list(self.engines) if key is not None)
+
+    def _opened(self, key: str) -> sa.Engine | None:
         with self._lock:
             engine = self._open.get(key)
             if engine is None:
-                engine = sa.create_engine(self._addresses[key])
-                self._open[key] = self._engines()[key] = engine
+                address = self._addresses.get(key)
+                if address is None:
+                    return None
+                # A unit of work that uses the old engine must not get another one:
+                # it would wait for its own locks.
+                engine = self._closed.pop(key, None) or self._made(key, address)
+                self._open[key] = self.engines[key] = engine
                 while len(self._open) > self._limit:
                     self._close(next(iter(self._open)))
             self._open.move_to_end(key)
             return engine
 
+    def _made(self, key: str, address: sa.URL) -> sa.Engine:
+        engine = self._make_engine(key, address)
+        kept = weakref.ref(engine)
+
+        def give_back(connection: t.Any, record: t.Any) -> None:
+            # Of a closed engine nobody would ever close it.
+            if self._open.get(key) is not kept():
+                record.invalidate()
+
+        sa.event.listen(engine, "checkin", give_back)
+        return engine
+
     def _close(self, key: str) -> None:
         engine = self._open.pop(key, None)
-        self._engines().pop(key, None)
+        self.engines.pop(key, None)
         if engine is not None:
-            # Connections in use are closed when they are given back.
+            self._closed[key] = engine
             engine.dispose()
 
     def _translated(self, engine: sa.Engine, schema: str) -> sa.Engine:
@@ -171,5 +219,6 @@ class Tenants:
                     " tenant a database of its own."
                 )
             found = engine.execution_options(schema_translate_map={None: schema})
-            self._in_schema[engine, schema] = found
+            # Threads that come at once must not differ.
+            found = self._in_schema.setdefault((engine, schema), found)
         return found

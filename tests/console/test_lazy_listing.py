@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -58,6 +59,16 @@ def test_a_command_is_native(flask: FlaskCommand) -> None:
     assert "generate  Writes a report." in helped.stdout
     ran = flask(SITE, "reports", "generate", "May", "--fast=true")
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "May True\n", "")
+
+
+def test_a_command_runs_from_the_manifest(flask: FlaskCommand, tmp_path: Path) -> None:
+    """A warm boot in production knows the same commands."""
+    environ = {"ECOTONE_ENVIRONMENT": "production", "ECOTONE_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):
+        ran = flask(SITE, "reports", "generate", "May", **environ)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "May False\n", "")
+        assert list(tmp_path.rglob("*.json"))
+        assert "\n  reports " in flask(SITE, "--help", **environ).stdout
 
 
 def test_exit_codes(flask: FlaskCommand) -> None:

@@ -241,7 +241,7 @@ def test_handler_object_is_made_once_for_many_threads() -> None:
     class Worker:
         def __init__(self) -> None:
             made.append(1)
-            threading.Event().wait(0.001)
+            sum(range(50_000))  # long enough to be interrupted
 
         @command_handler
         def work(self, command: Work) -> int:

@@ -342,6 +342,7 @@ class InheritsUnmarked(UnmarkedBase, t.Protocol):
 
 class AbstractUnmarked(abc.ABC):
     @business_method("echo")
+    @abc.abstractmethod
     def get(self, number: int) -> int: ...
 
     @abc.abstractmethod

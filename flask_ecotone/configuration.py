@@ -138,27 +138,53 @@ _ABSENT = object()
 
 
 def configured_tenants(app: Flask) -> MultiTenantConfiguration | None:
-    """Return the tenants that ``ECOTONE_TENANT…`` keys configure, if any."""
+    """Return the tenants that ``ECOTONE_TENANT…`` keys configure, if any.
+
+    :raises ConfigurationError: They can't be read, or only a part of them is set.
+    """
     tenants = _raw(app, "ECOTONE_TENANTS")
+    header = _text(app, "ECOTONE_TENANT_HEADER")
+    default = _raw(app, "ECOTONE_DEFAULT_TENANT_BIND")
     if tenants is None:
+        # Taken for no tenants at all, everything would go to one database.
+        for name, value in (
+            ("ECOTONE_TENANT_HEADER", header),
+            ("ECOTONE_DEFAULT_TENANT_BIND", default),
+        ):
+            if value not in (None, ""):
+                raise ConfigurationError(
+                    f"{name} is set, and ECOTONE_TENANTS isn't. Set it too, for example"
+                    " to 'tenant_a=bind_a,tenant_b=bind_b', or say it all in"
+                    " MultiTenantConfiguration."
+                )
         return None
     if isinstance(tenants, str):
-        pairs = (part.split("=", 1) for part in _list(app, "ECOTONE_TENANTS"))
-        tenants = {name.strip(): bind[-1].strip() for name, *bind in pairs if bind}
-    default = _text(app, "ECOTONE_DEFAULT_TENANT_BIND")
+        tenants = dict(map(_tenant, _list(app, "ECOTONE_TENANTS")))
     return MultiTenantConfiguration(
-        _text(app, "ECOTONE_TENANT_HEADER") or "tenant",
-        tenants,
-        None if default is None else _connection(app, default),
+        header or "tenant",
+        {name: _connection(app, bind) for name, bind in tenants.items()}
+        if isinstance(tenants, Mapping)
+        else tenants,
+        None if default in (None, "") else _connection(app, default),
     )
 
 
-def _connection(app: Flask, name: str) -> SQLAlchemyConnectionReference:
-    if name == DEFAULT_CONNECTION and name not in app.config.get(
-        "SQLALCHEMY_BINDS", {}
-    ):
+def _tenant(text: str) -> tuple[str, str]:
+    name, _, bind = (part.strip() for part in text.partition("="))
+    if not name or not bind:
+        raise ConfigurationError(
+            f"ECOTONE_TENANTS has {text!r}. It is written as tenants with their bind"
+            " keys, for example 'tenant_a=bind_a,tenant_b=bind_b'."
+        )
+    return name, bind
+
+
+def _connection(app: Flask, name: t.Any) -> t.Any:
+    """Return the connection of a name: ``"default"`` is that of the application."""
+    is_bind = name in (app.config.get("SQLALCHEMY_BINDS") or {})
+    if name == DEFAULT_CONNECTION and not is_bind:
         return SQLAlchemyConnectionReference.default_connection()
-    return SQLAlchemyConnectionReference.create(name)
+    return name
 
 
 def _environment(app: Flask) -> tuple[str, bool]:

@@ -202,6 +202,9 @@ class EcotoneState:
         catalogue, manifest = scan.catalogue, scan.manifest
         check_console_commands(self._app, catalogue)
         transaction, models = self._database(config, catalogue)
+        tenancy = self.tenancy
+        if tenancy is not None:
+            tenancy.tenants.check()
         if config.test and self.recorder is None:
             self.recorder = MessageRecorder()
         retries = config.instant_retries
@@ -216,7 +219,7 @@ class EcotoneState:
                 retry=InstantRetryMark(times=retries) if retries else None,
                 observer=self.recorder.record if self.recorder else None,
                 provider=self._provider(),
-                tenancy=self.tenancy,
+                tenancy=tenancy,
                 connections=connections,
                 deferred=manifest.deferred if manifest else (),
                 rescan=self.scanner.rescan,
@@ -300,6 +303,7 @@ class EcotoneState:
         def make_engine(bind_key: str, address: t.Any) -> t.Any:
             # As Flask-SQLAlchemy makes that of a bind.
             options = {
+                "echo": app.config["SQLALCHEMY_ECHO"],
                 **db._engine_options,
                 **app.config["SQLALCHEMY_ENGINE_OPTIONS"],
                 "url": address,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
+import threading
 import typing as t
 from collections.abc import Callable
 
@@ -22,7 +24,8 @@ def copy_current_message_context(function: Callable[P, R]) -> Callable[P, R]:
     of work of its own: it doesn't take part in the one of the handler, and doesn't see
     what that hasn't committed.
 
-    A thread that is started without it has no tenant, and is refused the database.
+    A thread that is started without it has no tenant, and is refused the database of
+    one. Of a generator only the call is part of the message, not what it yields.
 
     :raises RuntimeError: No message is being handled.
     """
@@ -36,10 +39,19 @@ def copy_current_message_context(function: Callable[P, R]) -> Callable[P, R]:
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     # Completed here: both threads see one id.
     copied = message.with_headers({})
+    copied.scope = None
+    thread = threading.get_ident()
+
+    def call(args: t.Any, kwargs: t.Any) -> t.Any:
+        with app.app_context():
+            return system.resume(copied, lambda: function(*args, **kwargs))
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with app.app_context():
-            return t.cast(R, system.resume(copied, lambda: function(*args, **kwargs)))
+        if threading.get_ident() == thread:
+            return t.cast(R, call(args, kwargs))
+        # asyncio hands a copy of the context over, where the unit of work and the
+        # session of the first thread still are.
+        return t.cast(R, contextvars.Context().run(call, args, kwargs))
 
     return run

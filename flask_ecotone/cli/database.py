@@ -6,8 +6,10 @@ import typing as t
 
 import click
 from flask import current_app
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import ConfigurationError
+from ..errors import EcotoneError
 from ..tenancy import Tenancy
 from .group import ecotone_cli
 
@@ -29,15 +31,44 @@ def setup_command(tenants: tuple[str, ...], all_tenants: bool) -> None:
     \b
         flask ecotone database setup --tenant tenant_a
         flask ecotone database setup --all-tenants
+
+    A database that can't be set up doesn't keep the others from it. The exit code is 1
+    then.
     """
     if all_tenants == bool(tenants):
         raise click.UsageError("Say either --tenant NAME or --all-tenants.")
     tenancy = _tenancy()
-    names = tenancy.tenants.names() if all_tenants else list(tenants)
-    with click.progressbar(names, label="Databases", hidden=len(names) < 2) as each:
-        for name in each:
+    names = _all(tenancy) if all_tenants else list(dict.fromkeys(tenants))
+    failed = []
+    for name in names:
+        try:
             tenancy.create_tables(name)
-    click.echo(f"Created the tables of {', '.join(names) or 'no tenant'}.")
+        except (EcotoneError, SQLAlchemyError) as error:
+            if click.get_current_context().find_root().params.get("debug"):
+                raise
+            failed.append(name)
+            click.echo(f"{name}: {_reason(error)}", err=True)
+        else:
+            click.echo(f"{name}: the tables are there.")
+    if failed:
+        raise click.ClickException(
+            f"{len(failed)} of {len(names)} databases could not be set up:"
+            f" {', '.join(failed)}."
+        )
+
+
+def _all(tenancy: Tenancy) -> list[str]:
+    if not tenancy.tenants.can_be_listed:
+        raise ConfigurationError(
+            "The tenants are given by a function and can't be listed. Name them with"
+            " --tenant NAME."
+        )
+    return tenancy.tenants.names()
+
+
+def _reason(error: Exception) -> str:
+    # Without the statement, and without the page of SQLAlchemy about the error.
+    return str(getattr(error, "orig", None) or error).strip()
 
 
 def _tenancy() -> Tenancy:

@@ -44,11 +44,11 @@ def _tables(clause: t.Any) -> t.Iterator[sa.Table]:
         for found in clause.get_final_froms():
             yield from _tables(found)
     elif isinstance(clause, sa.CompoundSelect):
-        for found in clause.selects:
-            yield from _tables(found)
+        for query in clause.selects:
+            yield from _tables(query)
     elif isinstance(clause, sa.Join):
         yield from _tables(clause.left)
         yield from _tables(clause.right)
-    elif isinstance(clause, sa.FromClause | sa.SelectBase | sa.Exists):
+    elif isinstance(clause, sa.FromClause | sa.SelectBase):
         # An alias, a subquery, a common table expression: each has an element.
         yield from _tables(getattr(clause, "element", None))

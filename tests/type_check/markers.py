@@ -12,6 +12,7 @@ from flask_ecotone import business_method
 from flask_ecotone import command_bus
 from flask_ecotone import command_handler
 from flask_ecotone import CommandBus
+from flask_ecotone import console_command
 from flask_ecotone import EndpointMarker
 from flask_ecotone import event_handler
 from flask_ecotone import Header
@@ -69,6 +70,10 @@ def notify(event: OrderWasPlaced) -> None: ...
 def log(event: OrderWasPlaced) -> None: ...
 
 
+@console_command("orders:import", "Imports orders.")
+def import_orders(file: str, limit: int = 10) -> None: ...
+
+
 @before(pointcut=CommandBus)
 def check(payload: object) -> None: ...
 
@@ -92,6 +97,7 @@ t.assert_type(Order().cancel("late"), bool)
 t.assert_type(Order().status(), str)
 t.assert_type(OrderWasPlaced("1"), OrderWasPlaced)
 t.assert_type(notify(OrderWasPlaced("1")), None)
+t.assert_type(import_orders("file", limit=1), None)
 t.assert_type(command_bus, CommandBus)
 
 
@@ -103,3 +109,4 @@ def use(orders: Orders) -> None:
 # A marker that is used wrongly is an error for the type checker too.
 command_handler(endpoint="x")  # type: ignore[call-overload]
 business_method()  # type: ignore[call-arg]
+console_command()  # type: ignore[call-arg]

@@ -10,6 +10,7 @@ import abc
 import inspect
 import threading
 import typing as t
+import weakref
 
 import svcs
 
@@ -32,7 +33,7 @@ class Services:
         self._names: dict[str, t.Any] = {}
         self._values: dict[t.Any, t.Any] = {}
         self._lock = threading.RLock()
-        self._application = _Scope(self)
+        self._application = self._application_scope()
 
     def provide_value(self, key: t.Any, value: t.Any) -> None:
         """Provide an object that is there already, by its type or by a name."""
@@ -79,7 +80,13 @@ class Services:
         """Clean up the services that live as long as the application."""
         with self._lock:
             self._application.close()
-            self._application = _Scope(self)
+            self._application = self._application_scope()
+
+    def _application_scope(self) -> _Scope:
+        scope = _Scope(self)
+        # Nobody says when an application ends: clean up with it, or with the process.
+        weakref.finalize(self, scope.container.close)
+        return scope
 
 
 class _Scope:
@@ -87,7 +94,7 @@ class _Scope:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._container = svcs.Container(services.registry)
+        self.container = svcs.Container(services.registry)
         self._made: dict[t.Any, t.Any] = {}
         self._path: list[t.Any] = []
 
@@ -95,6 +102,11 @@ class _Scope:
         """Return a service, or say what is missing on the way to it."""
         try:
             return self.get(key)
+        except RecursionError:
+            raise ServiceNotFoundError(
+                f"The factories of services need each other in a circle, beginning with"
+                f" {_name(key)}. Break it by passing one of them a factory."
+            ) from None
         except svcs.exceptions.ServiceNotFoundError as error:
             missing = error.args[0] if error.args else key
             path = getattr(error, "path", (key, missing))
@@ -121,7 +133,7 @@ class _Scope:
         self._path.append(key)
         try:
             if key in services.registry:
-                return self._container.get(key)
+                return self.container.get(key)
             if not is_constructible(key):
                 raise _Missing(key, tuple(self._path))
             # Kept only once it is complete: a failure leaves nothing half built.
@@ -144,7 +156,7 @@ class _Scope:
             raise
 
     def close(self) -> None:
-        self._container.close()
+        self.container.close()
 
 
 class _Missing(svcs.exceptions.ServiceNotFoundError):

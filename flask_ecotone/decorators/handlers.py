@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from ..definitions import HandlerMark
 from ..definitions import Kind
 from ..errors import ConfigurationError
+from ..errors import did_you_mean
 from .marking import Decorator
 from .marking import F
 from .marking import is_markable
@@ -105,6 +106,14 @@ def internal_handler(
     return t.cast(Decorator, _handler(Kind.INTERNAL, input_channel, dict(options)))
 
 
+_OPTIONS = {
+    Kind.COMMAND: frozenset(_CommandOptions.__annotations__),
+    Kind.QUERY: frozenset(_Options.__annotations__),
+    Kind.EVENT: frozenset(_CommandOptions.__annotations__),
+    Kind.INTERNAL: frozenset(_CommandOptions.__annotations__),
+}
+
+
 def _handler(kind: Kind, name: t.Any, options: dict[str, t.Any]) -> t.Any:
     if name is not None and not isinstance(name, str) and is_markable(name):
         return marking(HandlerMark(kind=kind))(name)
@@ -113,6 +122,13 @@ def _handler(kind: Kind, name: t.Any, options: dict[str, t.Any]) -> t.Any:
             f"@{kind.value}_handler takes a routing key, a non-empty string, and got"
             f" {name!r}. To route by class, annotate the first parameter instead."
         )
+    for option in options:
+        if option not in _OPTIONS[kind]:
+            raise TypeError(
+                f"@{kind.value}_handler has no option {option!r}."
+                f"{did_you_mean(option, _OPTIONS[kind])} It has"
+                f" {', '.join(sorted(_OPTIONS[kind]))}."
+            )
     mapping = options.pop("identifier_mapping", None) or {}
     headers = options.pop("identifier_metadata_mapping", None) or {}
     required = options.pop("required_interceptors", ())

@@ -155,6 +155,11 @@ def _returned(
         )
     if wanted in (None, type(None)):
         return lambda reply: None
+    if wanted is Message:
+        raise HandlerSignatureError(
+            f"{signature.where} returns a Message. A gateway returns the payload of the"
+            " reply: annotate its type."
+        )
     if media_type is not None:
         return lambda reply: system.conversion.encode(reply, media_type)
     decode = system.conversion.decoder(wanted)

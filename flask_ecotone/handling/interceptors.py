@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,30 +53,27 @@ _TARGET = object()
 class Interception:
     """The interceptors of one endpoint or gateway, in the order they run."""
 
-    presend: tuple[Step, ...] = ()
-    before: tuple[Step, ...] = ()
+    #: Whose each step before the call is, and the step: presend first.
+    entering: tuple[tuple[str, Step], ...] = ()
     around: tuple[AroundStep, ...] = ()
     #: The precedence of each step around the call.
     precedences: tuple[int, ...] = ()
     after: tuple[Step, ...] = ()
+    #: Whose all the steps are.
     names: tuple[str, ...] = ()
-    #: Whose the steps before the call are, in the same order.
-    entering: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing intercepts."""
-        return not self.names
+        return not (self.entering or self.names)
 
-    def enter(self, message: Message, without: tuple[str, ...] = ()) -> Message | None:
+    def enter(self, message: Message, without: Collection[str] = ()) -> Message | None:
         """Run what comes before the call; ``None`` stops the message.
 
         :param without: Interceptors that ran already.
         """
-        if not self.entering:
-            return message
         current: Message | None = message
-        for name, step in zip(self.entering, self.presend + self.before, strict=True):
+        for name, step in self.entering:
             if current is None:
                 return None
             if name not in without:
@@ -166,11 +164,17 @@ class Interceptors:
             _prepare(m) for m in sorted(found, key=lambda m: m.said.precedence)
         ]
 
-    def of(self, join_point: JoinPoint, required: Iterable[t.Any] = ()) -> Interception:
+    def of(
+        self,
+        join_point: JoinPoint,
+        required: Iterable[t.Any] = (),
+        headers: Step | None = None,
+    ) -> Interception:
         """Compile the interceptors that point at something.
 
         :param required: Interceptors that apply whatever they point at: functions, or
             classes for all of their methods.
+        :param headers: Changes the headers, after the presend interceptors.
         """
         listed = list(required)
         names = [p for p in self._prepared if self._is_required(p, listed)]
@@ -180,16 +184,23 @@ class Interceptors:
             for p in self._prepared
             if p in names or p.pointcut.matches(join_point.is_pointed_at)
         ]
-        if not applied:
+        if not applied and headers is None:
             return _NONE
         steps: dict[Advice, list[t.Any]] = {advice: [] for advice in Advice}
+        entering: dict[Advice, list[tuple[str, Step]]] = {a: [] for a in Advice}
         for prepared in applied:
             advice = prepared.marked.said.advice
-            make = self._around if advice is Advice.AROUND else self._step
-            steps[advice].append(make(prepared, join_point))
+            if advice is Advice.AROUND:
+                steps[advice].append(self._around(prepared, join_point))
+                continue
+            step = self._step(prepared, join_point)
+            steps[advice].append(step)
+            entering[advice].append((prepared.marked.qualified_name, step))
+        if headers is not None:
+            own = (f"headers of {join_point.qualified_name}", headers)
+            entering[Advice.PRESEND].append(own)
         return Interception(
-            tuple(steps[Advice.PRESEND]),
-            tuple(steps[Advice.BEFORE]),
+            (*entering[Advice.PRESEND], *entering[Advice.BEFORE]),
             tuple(steps[Advice.AROUND]),
             tuple(
                 p.marked.said.precedence
@@ -198,12 +209,6 @@ class Interceptors:
             ),
             tuple(steps[Advice.AFTER]),
             tuple(p.marked.qualified_name for p in applied),
-            tuple(
-                p.marked.qualified_name
-                for advice in (Advice.PRESEND, Advice.BEFORE)
-                for p in applied
-                if p.marked.said.advice is advice
-            ),
         )
 
     def _is_required(self, prepared: _Prepared, required: list[t.Any]) -> bool:
@@ -340,6 +345,12 @@ def _prepare(marked: Marked[InterceptorMark]) -> _Prepared:
             raise HandlerSignatureError(
                 f"{signature.where} returns a value and has no MethodInvocation. Take"
                 " one and return invocation.proceed(), or annotate it '-> None'."
+            )
+        if takes_part and signature.returns in (None, type(None)):
+            raise HandlerSignatureError(
+                f"{signature.where} takes a MethodInvocation and is annotated"
+                " '-> None': the caller would lose what the call returns. Annotate '-> Any' and"
+                " return invocation.proceed()."
             )
     elif signature.returns is MISSING:
         raise HandlerSignatureError(

@@ -102,7 +102,7 @@ class AggregateHandler:
         self._check_factory()
         create, change = self._creation(), action._change()
         addressing = self._addressing()
-        entered_by = self.interception.entering
+        entered_by = {name for name, _ in self.interception.entering}
 
         def handle(message: Message) -> Outcome:
             entered = self.interception.enter(message)

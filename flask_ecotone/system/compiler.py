@@ -250,13 +250,18 @@ class _Compiler:
         signature: Signature,
         interception: Interception,
     ) -> Flow:
-        said, headers = marked.said, self._headers(marked)
+        said = marked.said
+        if said.identifier_mapping or said.identifier_metadata_mapping:
+            raise ConfigurationError(
+                f"{marked.where} maps identifiers, which say which aggregate a message"
+                " is for, and it is no handler of an aggregate. Remove the mapping."
+            )
         is_plain = interception.is_empty and not said.changing_headers
-        if is_plain and said.output_channel is None and headers is None:
+        if is_plain and said.output_channel is None:
             return direct_flow(marked, signature, self._resolution)
         reply = replying_flow(marked, signature, self._resolution, interception)
         output, passed_on = self._output(marked), self._system.passed_on
-        return _with_headers(headers, lambda m: passed_on(reply(m), output))
+        return lambda message: passed_on(reply(message), output)
 
     def _aggregate(
         self,
@@ -287,10 +292,7 @@ class _Compiler:
         else:
             handle = handler.action()
         output, finish = self._output(marked), self._system.finish
-        flow = _with_headers(
-            self._headers(marked), lambda message: finish(handle(message), output)
-        )
-        return flow
+        return lambda message: finish(handle(message), output)
 
     def _aggregate_handler(
         self, found: FoundHandler, aggregate: Aggregate, interception: Interception
@@ -307,7 +309,8 @@ class _Compiler:
     def _interception(self, marked: Marked[HandlerMark]) -> Interception:
         markers = tuple(said.marker for said in marked.marks(EndpointMark))
         point = JoinPoint(marked.function, marked.owner, marked.said.kind, markers)
-        return self._interceptors.of(point, marked.said.required_interceptors)
+        required = marked.said.required_interceptors
+        return self._interceptors.of(point, required, self._headers(marked))
 
     def _output(self, marked: Marked[HandlerMark]) -> Flow | None:
         name = marked.said.output_channel
@@ -355,10 +358,6 @@ class _Compiler:
                     f"Two endpoints have the id {endpoint.id!r}: {other.marked.where}"
                     f" and {endpoint.marked.where}. Give one of them an endpoint_id."
                 )
-
-
-def _with_headers(change: Callable[[Message], Message] | None, flow: Flow) -> Flow:
-    return flow if change is None else lambda message: flow(change(message))
 
 
 def _hook(handle: Flow, around: Surroundings, header: str) -> Hook:

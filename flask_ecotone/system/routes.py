@@ -9,6 +9,8 @@ from abc import ABCMeta
 from collections.abc import Iterable
 
 from ..definitions import Kind
+from ..definitions import mark_of
+from ..definitions import NamedEventMark
 from ..errors import did_you_mean
 from ..errors import DuplicateHandlerError
 from ..errors import MessagingError
@@ -149,6 +151,9 @@ class EventRoutes:
                 self._by_name.setdefault(name, []).append(endpoint)
             for cls in endpoint.types:
                 self._by_type.setdefault(cls, []).append(endpoint)
+                own_name = self._own_name(cls)
+                if own_name is not None:
+                    self._classes[own_name], self._names[cls] = cls, own_name
         self._abstract = _abstract(self._by_type)
 
     def by_class(self, cls: type) -> tuple[Endpoint, ...]:
@@ -162,7 +167,7 @@ class EventRoutes:
                 " Publish an object of a class of your own, or use"
                 " publish_with_routing with the name of the event."
             )
-        name = self._names.get(cls)
+        name = self._names.get(cls) or self._own_name(cls)
         self._deferred.before_class(cls)
         found = [e for listed in self._subscribed(cls) for e in listed]
         if name is not None:
@@ -190,6 +195,13 @@ class EventRoutes:
 
     def _subscribed(self, cls: type) -> list[list[Endpoint]]:
         return _subscribed(cls, self._by_type, self._abstract)
+
+    def _own_name(self, cls: type) -> str | None:
+        # The class of an event needn't be registered for its name to be heard.
+        said = mark_of(cls, NamedEventMark)
+        if said is None or said.name in self._classes:
+            return None
+        return said.name
 
     def _listening(self, name: str) -> list[Endpoint]:
         self._deferred.before_name(name)

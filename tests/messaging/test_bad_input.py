@@ -584,3 +584,19 @@ def test_bus_used_without_the_extension_says_so() -> None:
         command_bus.send(PlaceOrder())
     with pytest.raises(RuntimeError, match="application context"):
         command_bus.send(PlaceOrder())
+
+
+def test_an_unknown_option_of_a_marker_is_named() -> None:
+    """A misspelled option says which there are, and the closest one."""
+    with pytest.raises(TypeError, match="no option 'endpoint'. Did you mean 'endpoint_id'"):
+        command_handler("order.place", endpoint="x")  # type: ignore[call-overload]
+
+
+def test_mapped_identifiers_without_an_aggregate_are_refused() -> None:
+    """A mapping on a plain function would be ignored, and is an error instead."""
+
+    @command_handler("order.place", identifier_mapping={"id": "payload.id"})
+    def place() -> None: ...
+
+    with pytest.raises(ConfigurationError, match="no handler of an aggregate"):
+        flow_testing([place])

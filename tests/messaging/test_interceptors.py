@@ -962,3 +962,14 @@ def test_interceptor_object_is_a_service_made_once() -> None:
     flow = flow_testing([double, Counter])
     flow.send_command(Work()).send_command(Work())
     assert flow.service(Counter).count == 2
+
+
+def test_around_that_would_lose_the_result_is_a_compile_error() -> None:
+    """An around annotated '-> None' can't take part in a call that returns something."""
+
+    @around(pointcut=CommandBus)
+    def swallow(invocation: MethodInvocation) -> None:
+        invocation.proceed()
+
+    with pytest.raises(HandlerSignatureError, match="would lose what the call returns"):
+        flow_testing([swallow])

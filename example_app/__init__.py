@@ -1,8 +1,9 @@
-"""Hedgerow, a small tea shop: the example application of Flask-Ecotone.
+"""Two small shops in one application: the example of Flask-Ecotone.
 
-Two bounded contexts live side by side. ``catalogue`` knows products and their
-stock, ``ordering`` knows carts and orders. They talk in messages only: look at
-their ``messages.py`` first, then at the aggregates, then at the views.
+Three bounded contexts live side by side. ``catalogue`` knows products and their
+stock, ``ordering`` knows carts and orders, ``reporting`` reads what both stored.
+They talk in messages only: look at their ``messages.py`` first, then at the
+aggregates, then at the views. ``shops`` makes two tenants of it all.
 """
 
 from collections.abc import Mapping
@@ -14,15 +15,17 @@ from . import csrf
 from . import pages
 from .extensions import db
 from .extensions import ecotone
+from .shops import requests
+from .shops.shop import databases
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
-    """Build the shop. *config* overrides the defaults and ``FLASK_*`` variables."""
+    """Build the shops. *config* overrides the defaults and ``FLASK_*`` variables."""
     app = Flask(__name__)
     app.config.from_mapping(
         SECRET_KEY="dev",
         SESSION_COOKIE_SAMESITE="Lax",
-        SQLALCHEMY_DATABASE_URI="sqlite:///shop.db",
+        SQLALCHEMY_BINDS=databases(),
     )
     app.config.from_prefixed_env()
     app.config.from_mapping(config or {})
@@ -31,13 +34,17 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     ecotone.init_app(app)
     csrf.init_app(app)
     pages.init_app(app)
+    requests.init_app(app)
 
-    # With the aggregates imported, create_all() and migrations know the tables.
+    # With the aggregates imported, the tables are known before the first message.
     from .catalogue import product as product
     from .catalogue.views import bp as catalogue
     from .ordering import order as order
     from .ordering.views import bp as ordering
+    from .reporting.views import bp as reporting
+    from .shops.views import bp as shops
 
-    app.register_blueprint(catalogue)
-    app.register_blueprint(ordering)
+    app.register_blueprint(shops)
+    for blueprint in (catalogue, ordering, reporting):
+        app.register_blueprint(blueprint, url_prefix=requests.PREFIX)
     return app

@@ -1,7 +1,8 @@
-"""Serve the shop on a fresh SQLite file: ``python -m example_app.demo``.
+"""Serve both shops on two fresh SQLite files: ``python -m example_app.demo``.
 
-``PORT`` chooses the port (a free one is taken when it is in use) and
-``DEMO_DATABASE_URL`` a database to keep. Stop with Ctrl-C.
+``PORT`` chooses the port (a free one is taken when it is in use);
+``HEDGEROW_DATABASE_URL`` and ``RIVERSIDE_DATABASE_URL`` choose databases to keep. Stop
+with Ctrl-C.
 """
 
 import os
@@ -17,21 +18,22 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from . import create_app
-from .extensions import db
-from .seed import seed
+from .seed import set_up
+from .shops.shop import databases
+from .shops.shop import SHOPS
 
 
-def prepare(database_url: str) -> Flask:
+def prepare(binds: dict[str, str]) -> Flask:
     """Build the application and make sure that there is something to sell."""
     app = create_app(
         {
             "SECRET_KEY": os.environ.get("FLASK_SECRET_KEY") or secrets.token_hex(),
-            "SQLALCHEMY_DATABASE_URI": database_url,
+            "SQLALCHEMY_BINDS": binds,
         }
     )
     with app.app_context():
-        db.create_all()
-        seed()
+        for shop in SHOPS:
+            set_up(shop)
     return app
 
 
@@ -57,7 +59,10 @@ def serve(app: Flask, port: int) -> None:
         host, port = listener.getsockname()
         server = make_server(host, port, app, threaded=True, fd=listener.fileno())
     with server:
-        print(f"Hedgerow is open: http://{host}:{port} (stop with Ctrl-C)", flush=True)
+        address = f"http://{host}:{port}"
+        print(f"Both shops are open: {address} (stop with Ctrl-C)")
+        for shop in SHOPS.values():
+            print(f"  {shop.name}: {address}/{shop.key}/", flush=True)
         server.serve_forever()
 
 
@@ -73,9 +78,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     port = int(os.environ.get("PORT", "5000"))
-    with TemporaryDirectory(prefix="hedgerow-") as folder:
-        fresh = f"sqlite:///{Path(folder, 'shop.db')}"
-        serve(prepare(os.environ.get("DEMO_DATABASE_URL", fresh)), port)
+    with TemporaryDirectory(prefix="example-shops-") as folder:
+        serve(prepare(databases(Path(folder))), port)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,17 @@
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_ecotone import Ecotone
+from flask_ecotone import MultiTenantConfiguration
+
+from .shops.shop import SHOPS
 
 db = SQLAlchemy()
-ecotone = Ecotone()
+ecotone = Ecotone(
+    packages=[
+        "example_app.catalogue",
+        "example_app.ordering",
+        "example_app.reporting",
+        "example_app.shops",
+    ],
+    extensions=[MultiTenantConfiguration("tenant", {key: key for key in SHOPS})],
+)

@@ -5,8 +5,9 @@ from flask_ecotone import query_bus
 
 from .catalogue.messages import AddProduct
 from .catalogue.messages import ListProducts
+from .extensions import db
 
-PRODUCTS = (
+HEDGEROW = (
     AddProduct(
         "forest-floor",
         "Forest Floor",
@@ -108,9 +109,104 @@ PRODUCTS = (
     ),
 )
 
+RIVERSIDE = (
+    AddProduct(
+        "millrace",
+        "Millrace",
+        "Espresso, 250 g",
+        "Dark, quick and sure of itself.",
+        "The roast that the mill is known for: cocoa and toasted hazelnut, pulled"
+        " short. It turns the wheel of a whole morning. Takes milk.",
+        "wheel",
+        price=1090,
+        stock=26,
+    ),
+    AddProduct(
+        "slow-water",
+        "Slow Water",
+        "Filter, 250 g",
+        "Light, clear, and in no hurry.",
+        "Roasted just until it sings. Apricot and black tea in the cup, and so clear"
+        " that you can see the bottom. Give it four minutes.",
+        "wave",
+        price=1240,
+        stock=19,
+    ),
+    AddProduct(
+        "willow-shade",
+        "Willow Shade",
+        "Decaf, 250 g",
+        "All of the coffee, none of the noise.",
+        "Washed with nothing but spring water. Walnut, brown sugar and a quiet evening"
+        " under the long branches.",
+        "willow",
+        price=1180,
+        stock=14,
+    ),
+    AddProduct(
+        "silver-run",
+        "Silver Run",
+        "Filter, 200 g",
+        "Bright as a shoal turning in the sun.",
+        "A washed coffee from a high valley, all redcurrant and lime. It comes for"
+        " three weeks in spring, and we roast what there is.",
+        "fish",
+        price=1760,
+        stock=4,
+    ),
+    AddProduct(
+        "still-pool",
+        "Still Pool",
+        "Espresso, 250 g",
+        "Deep, round and sweet.",
+        "A natural coffee that dried on raised beds for a month. Plum jam, rum and a"
+        " crema that stands still when you put the cup down.",
+        "lily",
+        price=1320,
+        stock=11,
+    ),
+    AddProduct(
+        "reed-bed",
+        "Reed Bed",
+        "Filter, 250 g",
+        "Malty, soft, good by the potful.",
+        "Grain, honey and a little cinnamon. Made for the big pot, for a long table,"
+        " and for whoever comes in wet.",
+        "reed",
+        price=980,
+        stock=33,
+    ),
+    AddProduct(
+        "first-boat",
+        "First Boat",
+        "Green beans, 500 g",
+        "Raw beans, to roast at home.",
+        "As they came off the boat, for a pan, a wooden spoon and an open window. Sold"
+        " out until the next one moors.",
+        "bean",
+        price=890,
+        stock=0,
+    ),
+    AddProduct(
+        "small-pot",
+        "The Small Pot",
+        "Stoneware, 450 ml",
+        "The potter's other glaze: the river in March.",
+        "The same pot that Hedgerow sells, from the same wheel in the village, with a"
+        " filter cone that sits in its neck. Each shop counts its own.",
+        "pot",
+        price=3400,
+        stock=6,
+    ),
+)
 
-def seed() -> None:
-    """Add the products, unless there are some already."""
-    if not query_bus.send(ListProducts()):
-        for product in PRODUCTS:
-            command_bus.send(product)
+CATALOGUES = {"hedgerow": HEDGEROW, "riverside": RIVERSIDE}
+
+
+def set_up(shop: str) -> None:
+    """Create the tables of a shop and fill its shelves, unless that was done before."""
+    tenant = {"tenant": shop}
+    db.metadata.create_all(db.engines[shop])
+    if not query_bus.send(ListProducts(), tenant):
+        for product in CATALOGUES[shop]:
+            command_bus.send(product, tenant)

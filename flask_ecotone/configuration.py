@@ -37,19 +37,13 @@ class Config:
     fail_fast: bool = False
     #: Whether what a boot finds is kept for the next one.
     is_cached: bool = False
-    #: Where it is kept; by default ``instance/ecotone``.
-    cache_dir: Path | None = None
-
-    @property
-    def is_production(self) -> bool:
-        """Whether what is kept is trusted until it is cleared."""
-        return self.environment in ("prod", "production")
+    #: Whether what is kept is trusted until it is cleared.
+    is_trusting: bool = False
 
     @property
     def hash(self) -> str:
         """A fingerprint of the configuration, the same wherever the app stands."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        del values["cache_dir"]
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -66,15 +60,14 @@ def read_config(app: Flask) -> Config:
             " does inside a command: 'flush' or 'raise'."
         )
     environment, is_stated = _environment(app)
-    cache_dir = _text(app, "ECOTONE_CACHE_DIR")
+    is_production = environment in ("prod", "production")
+    # Code that is tested or debugged changes, whatever the environment is called.
+    is_trusting = is_production and not (app.testing or app.debug)
+    # Production that nobody asked for may be somebody trying things out.
+    is_default = is_trusting and is_stated
     return Config(
-        is_cached=_flag(
-            app,
-            "ECOTONE_CACHE_CONFIGURATION",
-            # Production that nobody asked for may be somebody trying things out.
-            is_stated and environment in ("prod", "production"),
-        ),
-        cache_dir=Path(cache_dir) if cache_dir else None,
+        is_cached=_flag(app, "ECOTONE_CACHE_CONFIGURATION", is_default),
+        is_trusting=is_trusting,
         service_name=_text(app, "ECOTONE_SERVICE_NAME"),
         namespaces=_list(app, "ECOTONE_NAMESPACES"),
         load_app_namespaces=_flag(app, "ECOTONE_LOAD_APP_NAMESPACES", True),
@@ -89,6 +82,11 @@ def read_config(app: Flask) -> Config:
 def fails_fast(app: Flask) -> bool:
     """Whether ``init_app`` compiles; the rest is read later, at the first use."""
     return _flag(app, "ECOTONE_FAIL_FAST", False)
+
+
+def cache_directory(app: Flask) -> Path:
+    """Return where what a boot finds is kept; by default ``instance/ecotone``."""
+    return Path(app.instance_path, _text(app, "ECOTONE_CACHE_DIR") or "ecotone")
 
 
 class AppVariables:

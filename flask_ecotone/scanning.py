@@ -6,9 +6,9 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import shutil
 import sys
 import sysconfig
+import types
 import typing as t
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,21 +16,35 @@ from pathlib import Path
 
 from flask import Flask
 
+from .configuration import cache_directory
 from .configuration import Config
+from .definitions import HandlerMark
+from .definitions import Kind
+from .definitions import mark_of
+from .definitions import NamedEventMark
 from .discovery import Catalogue
 from .discovery import collect
 from .discovery import Manifest
+from .discovery import Marked
 from .discovery import marked_of
 from .discovery import modules_of
 from .discovery import scan_root
-from .discovery.manifest import describe_modules
-from .discovery.manifest import FILE_NAME
+from .discovery.deferring import divide
+from .discovery.deferring import Routed
+from .discovery.manifest import DeferredModule
+from .discovery.manifest import file_name
 from .discovery.manifest import reference
 from .discovery.manifest import Route
 from .discovery.manifest import stale
 from .errors import DiscoveryError
 from .system import MessagingSystem
+from .system.endpoint import Endpoint
+from .system.found import endpoint_id
 
+_HINT = (
+    " Handlers are known from Ecotone's manifest. If this one is newer, clear it with"
+    " 'flask ecotone cache clear' and boot again."
+)
 #: Distributions whose version is part of what a manifest depends on.
 _DISTRIBUTIONS = ("Flask-Ecotone", "Flask", "Flask-SQLAlchemy", "SQLAlchemy")
 
@@ -40,9 +54,15 @@ class Scan:
     """What was found, and in which modules."""
 
     catalogue: Catalogue
-    #: Import names of the modules that were looked at; empty with a manifest.
-    modules: tuple[str, ...]
+    #: The modules that were looked at.
+    modules: tuple[types.ModuleType, ...]
+    #: What an earlier boot wrote, if that said which modules these are.
     manifest: Manifest | None
+
+    @property
+    def hint(self) -> str:
+        """What to say besides when nothing handles a message."""
+        return _HINT if self.manifest else ""
 
 
 class Scanner:
@@ -51,6 +71,7 @@ class Scanner:
     :param packages: What the extension was told to scan; ``None`` for the
         application's own packages.
     :param registered: What was registered besides.
+    :param trusts: Whether a manifest is read. One is written in any case.
     """
 
     def __init__(
@@ -59,53 +80,62 @@ class Scanner:
         config: Config,
         packages: tuple[str, ...] | None,
         registered: list[t.Any],
+        *,
+        trusts: bool = True,
     ) -> None:
         self._app = app
         self._config = config
         self._told = packages
         self._registered = registered
+        self._trusts = trusts
 
     @property
     def directory(self) -> Path:
         """Where manifests are kept."""
-        return self._config.cache_dir or Path(self._app.instance_path, "ecotone")
+        return cache_directory(self._app)
 
     def scan(self) -> Scan:
         """Find what is marked."""
-        manifest = Manifest.read(self._path) if self._config.is_cached else None
+        manifest = self._manifest() if self._trusts and self._is_cached else None
         if manifest is None:
-            modules = list(modules_of(self._packages()))
+            modules = tuple(modules_of(self._packages()))
         else:
-            modules = [m for name in manifest.eager for m in self._import(name)]
+            modules = tuple(map(self._import, manifest.eager))
         found = [*self._registered, *marked_of(modules)]
-        catalogue = collect(found, self._config.environment)
-        names = tuple(m.__name__ for m in modules) if manifest is None else ()
-        return Scan(catalogue, names, manifest)
+        mixins = manifest.mixins if manifest else ()
+        catalogue = collect(found, self._config.environment, mixins)
+        return Scan(catalogue, modules, manifest)
 
-    def rescan(self, name: str) -> Catalogue:
-        """Import one module of the manifest and return what is marked in it."""
-        return collect(marked_of(self._import(name)), self._config.environment)
+    def load(self, module: DeferredModule) -> list[Marked[HandlerMark]]:
+        """Import a module of the manifest and return the handlers that it names.
+
+        :raises ConfigurationError: It, or one of them, isn't there any more.
+        """
+        marked = marked_of([self._import(module.name)])
+        handlers = collect(marked, self._config.environment).handlers
+        found = {(m.qualified_name, endpoint_id(m)): m for m in handlers}
+        for route in module.routes:
+            if (route.handler, route.id) not in found:
+                said = f"no handler in its module has the id {route.id!r}."
+                raise stale(route.handler, self.directory, said)
+        return [found[route.handler, route.id] for route in module.routes]
 
     def remember(self, scan: Scan, system: MessagingSystem) -> None:
         """Write the manifest for the next boot, if there is to be one."""
-        if scan.manifest is not None or not self._config.is_cached:
+        if scan.manifest is not None or not self._is_cached:
             return
-        routed = []
-        for endpoint in system.endpoints:
-            marked = endpoint.marked
-            module = (marked.owner or marked.plain).__module__
-            names = tuple(reference(cls) for cls in endpoint.types)
-            route = Route(
-                marked.qualified_name, endpoint.kind.value, endpoint.name, names
-            )
-            routed.append((module, route, endpoint.types))
-        manifest = describe_modules(
-            [sys.modules[name] for name in scan.modules],
-            scan.catalogue,
-            routed,
-            [endpoint.id for endpoint in system.endpoints],
-            self._config.hash,
-            self._registered,
+        handlers = [_routed(endpoint) for endpoint in system.endpoints]
+        eager, deferred = divide(
+            scan.modules, scan.catalogue, handlers, self._registered
+        )
+        manifest = Manifest(
+            version=_version("Flask-Ecotone"),
+            application=self._app.import_name,
+            fingerprint=self._config.hash,
+            eager=eager,
+            deferred=deferred,
+            order=tuple(endpoint.id for endpoint in system.endpoints),
+            mixins=tuple(scan.catalogue.mixins),
         )
         try:
             manifest.write(self._path)
@@ -116,21 +146,29 @@ class Scanner:
                 error,
             )
 
-    def clear(self) -> None:
-        """Remove all manifests; other files in the directory are left alone."""
-        clear_manifests(self.directory)
+    @property
+    def _is_cached(self) -> bool:
+        # A script is another module when it is imported by its name.
+        return self._config.is_cached and self._app.import_name != "__main__"
 
     @property
     def _path(self) -> Path:
-        if self._config.is_production:
-            return self.directory / FILE_NAME
-        return self.directory / self._content_hash() / FILE_NAME
+        name = file_name(self._app.import_name)
+        if self._config.is_trusting:
+            return self.directory / name
+        return self.directory / self._content_hash() / name
 
-    def _import(self, name: str) -> list[t.Any]:
+    def _manifest(self) -> Manifest | None:
+        name = self._app.import_name
+        return Manifest.read(self._path, name, _version("Flask-Ecotone"))
+
+    def _import(self, name: str) -> types.ModuleType:
         try:
-            return [next(modules_of([name]))]
+            return next(modules_of([name]))
         except DiscoveryError as error:
-            raise stale(name, self.directory, error) from error.__cause__
+            cause = error.__cause__
+            said = f"{type(cause).__name__}: {cause}"
+            raise stale(name, self.directory, said) from cause
 
     def _packages(self) -> Iterator[str]:
         if self._told is not None:
@@ -155,23 +193,33 @@ class Scanner:
             json.dumps([sys.version, *map(_version, _DISTRIBUTIONS)]).encode()
         )
         for package in self._packages():
-            for file in _files(package):
-                digest.update(file.name.encode())
-                digest.update(file.read_bytes())
+            for name, file in _files(package):
+                content = file.read_bytes()
+                digest.update(f"\0{package}\0{name}\0{len(content)}\0".encode())
+                digest.update(content)
         return digest.hexdigest()[:16]
 
 
-def clear_manifests(directory: Path) -> None:
-    """Remove the manifests in a directory, and the directories that held only them."""
-    for path in [directory / FILE_NAME, *directory.glob(f"*/{FILE_NAME}")]:
-        path.unlink(missing_ok=True)
-        if path.parent != directory and not any(path.parent.iterdir()):
-            path.parent.rmdir()
-    if directory.is_dir() and not any(directory.iterdir()):
-        shutil.rmtree(directory)
+def _routed(endpoint: Endpoint) -> Routed:
+    marked = endpoint.marked
+    home = marked.plain if marked.owner is None else marked.owner
+    names = [] if endpoint.name is None else [endpoint.name]
+    if endpoint.kind is Kind.EVENT:
+        # A class with a name is heard by it, also if nothing else mentions the class.
+        named = (mark_of(cls, NamedEventMark) for cls in endpoint.types)
+        names += [said.name for said in named if said is not None]
+    route = Route(
+        marked.qualified_name,
+        endpoint.id,
+        endpoint.kind.value,
+        tuple(names),
+        tuple(map(reference, endpoint.types)),
+    )
+    return Routed(home.__module__, route, endpoint.types)
 
 
-def _files(package: str) -> list[Path]:
+def _files(package: str) -> list[tuple[str, Path]]:
+    """Return the source files of a package, with their names inside of it."""
     try:
         found = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -180,8 +228,12 @@ def _files(package: str) -> list[Path]:
         return []
     folders = found.submodule_search_locations
     if folders is None:
-        return [Path(found.origin)] if found.origin else []
-    return sorted(f for folder in folders for f in Path(folder).rglob("*.py"))
+        return [("", Path(found.origin))] if found.has_location and found.origin else []
+    return sorted(
+        (file.relative_to(folder).as_posix(), file)
+        for folder in folders
+        for file in Path(folder).rglob("*.py")
+    )
 
 
 def _version(distribution: str) -> str:

@@ -70,12 +70,20 @@ class EcotoneState:
     """What belongs to one application.
 
     :attr:`system` is compiled on first access, by one thread, once.
+
+    :param trusts: Whether it may be compiled from what an earlier boot found.
     """
 
     def __init__(
-        self, app: Flask, declarations: Declarations, db: SQLAlchemy | None
+        self,
+        app: Flask,
+        declarations: Declarations,
+        db: SQLAlchemy | None,
+        *,
+        trusts: bool = True,
     ) -> None:
         self._app = app
+        self._trusts = trusts
         self.declarations = declarations
         self._db = db
         self._lock = threading.RLock()
@@ -130,6 +138,18 @@ class EcotoneState:
         with self._lock:
             return self._system or self._guarded(self._compile)
 
+    def check(self) -> MessagingSystem:
+        """Return a system that is compiled from the source, whatever a manifest says.
+
+        :raises ConfigurationError: It can't be.
+        """
+        if self._found is None:
+            self._trusts = False
+        elif self._found[1].manifest is not None:
+            declared, db = self.declarations, self._db
+            return EcotoneState(self._app, declared, db, trusts=False).system
+        return self.system
+
     @property
     def catalogue(self) -> Catalogue:
         """What is marked, read on first access; nothing is compiled for it.
@@ -148,7 +168,8 @@ class EcotoneState:
         """How marked code is found, and where that is remembered."""
         told = self.declarations.packages
         registered = self.declarations.registered
-        return Scanner(self._app, self.config, told, registered)
+        trusts = self._trusts
+        return Scanner(self._app, self.config, told, registered, trusts=trusts)
 
     @property
     def tenancy(self) -> Tenancy | None:
@@ -218,12 +239,14 @@ class EcotoneState:
                 models=models,
                 retry=InstantRetryMark(times=retries) if retries else None,
                 observer=self.recorder.record if self.recorder else None,
+                spy=self.recorder.spy if self.recorder else None,
                 provider=self._provider(),
                 tenancy=tenancy,
                 connections=connections,
                 deferred=manifest.deferred if manifest else (),
-                rescan=self.scanner.rescan,
+                load=self.scanner.load,
                 order=manifest.order if manifest else (),
+                hint=scan.hint,
             ),
         )
         build_gateways(system, catalogue, self._statements())
@@ -265,7 +288,7 @@ class EcotoneState:
                     )
             return None, []
         transaction = SessionTransaction(db, self._engines(db), config.handler_commit)
-        return transaction, [SQLAlchemyRepository(lambda: db.session())]
+        return transaction, [SQLAlchemyRepository(db.session.registry)]
 
     def _statements(self) -> SessionStatements | None:
         db = self._db

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from uuid import uuid4
 
+from flask import g
 from flask import session
 
 from flask_ecotone import query_bus
@@ -45,9 +46,14 @@ class Cart:
         )
 
 
+def slot(name: str) -> str:
+    """Name a place in the session; each shop has a cart of its own."""
+    return f"{g.shop.key} {name}"
+
+
 def load() -> Cart:
     """Look up what is in the cart. Products that are gone are left out."""
-    cart_id = session.setdefault("cart_id", uuid4().hex)
+    cart_id = session.setdefault(slot("cart_id"), uuid4().hex)
     found = query_bus.send(FindProducts(tuple(quantities())))
     return Cart(
         cart_id,
@@ -61,7 +67,7 @@ def load() -> Cart:
 
 def quantities() -> dict[str, int]:
     """Return the quantity of each product in the cart."""
-    return dict(session.get("cart", {}))
+    return dict(session.get(slot("cart"), {}))
 
 
 def count() -> int:
@@ -74,11 +80,11 @@ def put(product: ProductDetails, quantity: int) -> int:
     allowed = max(0, min(quantity, product.stock))
     rest = quantities()
     rest[product.product_id] = allowed
-    session["cart"] = {key: value for key, value in rest.items() if value}
+    session[slot("cart")] = {key: value for key, value in rest.items() if value}
     return allowed
 
 
 def clear() -> None:
     """Start a new cart."""
-    session.pop("cart", None)
-    session.pop("cart_id", None)
+    session.pop(slot("cart"), None)
+    session.pop(slot("cart_id"), None)

@@ -24,7 +24,7 @@ from .messages import PlaceOrder
 
 bp = Blueprint("ordering", __name__)
 bp.register_error_handler(NotYourOrder, show_not_found)
-bp.app_context_processor(lambda: {"cart_count": cart.count()})
+bp.app_template_global("cart_count")(cart.count)
 
 
 @bp.get("/cart")

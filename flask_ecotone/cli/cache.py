@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from flask import current_app
 
+from ..configuration import cache_directory
+from ..discovery.manifest import clear_manifests
 from .group import ecotone_cli
 
 
@@ -20,5 +22,6 @@ def clear_command() -> None:
     Run it with each deployment, before the application starts. It needs no sound
     application: nothing is scanned or compiled.
     """
-    current_app.extensions["ecotone"].scanner.clear()
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    clear_manifests(cache_directory(app))
     click.echo("Ecotone cache cleared.")

@@ -44,7 +44,7 @@ def setup_command(tenants: tuple[str, ...], all_tenants: bool) -> None:
         try:
             tenancy.create_tables(name)
         except (EcotoneError, SQLAlchemyError) as error:
-            if click.get_current_context().find_root().params.get("debug"):
+            if _shows_tracebacks():
                 raise
             failed.append(name)
             click.echo(f"{name}: {_reason(error)}", err=True)
@@ -55,6 +55,13 @@ def setup_command(tenants: tuple[str, ...], all_tenants: bool) -> None:
             f"{len(failed)} of {len(names)} databases could not be set up:"
             f" {', '.join(failed)}."
         )
+
+
+def _shows_tracebacks() -> bool:
+    context: click.Context | None = click.get_current_context()
+    while context is not None and context.command is not ecotone_cli:
+        context = context.parent
+    return context is not None and bool(context.params.get("debug"))
 
 
 def _all(tenancy: Tenancy) -> list[str]:

@@ -99,7 +99,8 @@ def check_command() -> None:
     """Compile the system and say whether it is sound.
 
     Every module is imported and every handler read, as at the first request, but
-    nothing is sent and the database isn't touched. Run it before a deployment:
+    nothing is sent and the database isn't touched. A manifest of an earlier boot isn't
+    believed, and written anew. Run it before a deployment:
 
     \b
         $ flask ecotone check
@@ -108,6 +109,6 @@ def check_command() -> None:
     If something is wrong, the error names the handler, its file and line, and what to
     do about it, and the exit code is 1.
     """
-    system = current_app.extensions["ecotone"].system
+    system = current_app.extensions["ecotone"].check()
     count = len(system.endpoints)
     click.echo(f"{count} endpoint{'' if count == 1 else 's'}, no errors.")

@@ -30,6 +30,7 @@ from ..errors import ConfigurationError
 from ..errors import HandlerSignatureError
 from ..reflection import describe
 from ..reflection import location
+from .manifest import reference
 from .packages import is_marked
 from .packages import marked_members
 
@@ -106,15 +107,20 @@ class Catalogue:
     aggregates: list[type] = field(default_factory=list)
     repositories: list[type] = field(default_factory=list)
     media_type_converters: list[type] = field(default_factory=list)
+    #: Classes that others derive from, as ``module:qualname``.
+    mixins: list[str] = field(default_factory=list)
     #: Event name → class.
     named_events: dict[str, type] = field(default_factory=dict)
 
 
-def collect(found: Iterable[t.Any], environment: str) -> Catalogue:
+def collect(
+    found: Iterable[t.Any], environment: str, mixins: Iterable[str] = ()
+) -> Catalogue:
     """Sort marked classes and functions into a catalogue.
 
     :param found: Classes and functions; those without marks are refused.
     :param environment: The name of the environment, for ``@environment``.
+    :param mixins: Names of classes that others derive from, which needn't be found.
     :raises ConfigurationError: Something isn't marked, or a name is used twice.
     """
     catalogue = Catalogue()
@@ -122,7 +128,8 @@ def collect(found: Iterable[t.Any], environment: str) -> Catalogue:
     unique = list({id(each): each for each in found}.values())
     classes = {c for c in unique if issubclass(type(c), type)}
     # A class that others derive from is their mixin: its handlers are theirs.
-    mixins = {base for c in classes for base in c.__mro__[1:]}
+    derived = {base for c in classes for base in c.__mro__[1:]}
+    known = set(mixins)
     for each in unique:
         if not is_marked(each):
             raise ConfigurationError(
@@ -132,7 +139,9 @@ def collect(found: Iterable[t.Any], environment: str) -> Catalogue:
         if not _is_for(each, environment):
             continue
         if each in classes:
-            _add_class(catalogue, each, each in mixins, environment)
+            is_mixin = each in derived or reference(each) in known
+            catalogue.mixins += [reference(each)] * is_mixin
+            _add_class(catalogue, each, is_mixin, environment)
         else:
             _add_members(catalogue, [(each.__name__, each)], None, environment)
     return catalogue

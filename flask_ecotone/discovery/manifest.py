@@ -1,28 +1,30 @@
 """The production manifest: what a scan found, so that the next boot needn't look.
 
-It holds names only. Modules with nothing but handlers are listed with what they handle
-and imported when that is first needed; all others are imported at boot.
+It holds names only: no objects, no paths, nothing of the configuration. Modules with
+nothing but handlers are listed with what they handle and imported when that is first
+needed; all others are imported at boot.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import tempfile
-import types
-import typing as t
-from abc import ABCMeta
-from collections.abc import Iterable
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from ..errors import ConfigurationError
-from .catalogue import Catalogue
 
 FORMAT = 1
-FILE_NAME = "manifest.json"
+
+_TEMPORARY = ".ecotone-"
+_NO_NAME = re.compile(r"[^\w.-]")
+#: The sub-directories that hold what depends on the content of the source.
+_BY_CONTENT = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,11 @@ class Route:
 
     #: ``module:qualname`` of the handler.
     handler: str
+    #: The id of its endpoint.
+    id: str
     kind: str
-    #: Routing key, event name or input channel.
-    name: str | None
+    #: Routing key, event name or input channel; for events the names of the classes.
+    names: tuple[str, ...]
     #: The classes it handles, as ``module:qualname``.
     types: tuple[str, ...]
 
@@ -46,42 +50,35 @@ class DeferredModule:
     routes: tuple[Route, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What a scan found."""
 
+    #: What wrote it: only the same version reads it.
+    version: str
+    #: The import name of the application.
+    application: str
+    #: The fingerprint of the configuration that the scan was made with.
     fingerprint: str
-    #: Modules that every boot imports.
+    #: Modules that every boot imports, in the order they were found.
     eager: tuple[str, ...]
     deferred: tuple[DeferredModule, ...]
     #: The ids of all endpoints, in the order they were found.
     order: tuple[str, ...]
+    #: Marked classes that others derive from, as ``module:qualname``.
+    mixins: tuple[str, ...]
+    format: int = FORMAT
 
     @classmethod
-    def read(cls, path: Path) -> Manifest | None:
-        """Read a manifest; ``None`` if there is none, or one of another version."""
+    def read(cls, path: Path, application: str, version: str) -> Manifest | None:
+        """Read a manifest; ``None`` if there is none, or it is somebody else's."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("format") != FORMAT:
-                return None
-            deferred = tuple(
-                DeferredModule(
-                    module["name"],
-                    tuple(
-                        Route(**{**route, "types": tuple(route["types"])})
-                        for route in module["routes"]
-                    ),
-                )
-                for module in content["deferred"]
-            )
-            return cls(
-                content["fingerprint"],
-                tuple(content["eager"]),
-                deferred,
-                tuple(content["order"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            found = msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
             return None
+        mine = (FORMAT, version, application)
+        said = (found.format, found.version, found.application)
+        return found if said == mine else None
 
     def write(self, path: Path) -> None:
         """Write the manifest in one step: nobody ever reads half of it.
@@ -89,11 +86,10 @@ class Manifest:
         :raises OSError: The directory can't be written to.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".manifest-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(content)
+            with os.fdopen(handle, "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(self), indent=1))
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
@@ -101,37 +97,31 @@ class Manifest:
             raise
 
 
-def describe_modules(
-    modules: Iterable[types.ModuleType],
-    catalogue: Catalogue,
-    routed: Sequence[tuple[str, Route, tuple[type, ...]]],
-    order: Iterable[str],
-    fingerprint: str,
-    registered: Iterable[t.Any],
-) -> Manifest:
-    """Return the manifest of scanned modules.
+def file_name(application: str) -> str:
+    """Return the name of the file for an application with an import name."""
+    return f"ecotone-{_NO_NAME.sub('_', application)}.json"
 
-    :param routed: For each handler its module, its route and the classes it handles.
-    :param order: The ids of all endpoints.
-    :param registered: What was registered besides; it is there at each boot.
+
+def clear_manifests(directory: Path) -> None:
+    """Remove the manifests in a directory, and what held nothing else.
+
+    :raises ConfigurationError: They can't be removed.
     """
-    needed = _modules_with_more(catalogue) | {found.__module__ for found in registered}
-    routes: dict[str, list[Route]] = {}
-    for module, route, classes in routed:
-        routes.setdefault(module, []).append(route)
-        if "*" in (route.name or "") or any(map(_is_open, classes)):
-            needed.add(module)
-    eager, deferred = [], []
-    for found in modules:
-        name = found.__name__
-        if name in needed or _has_models_or_views(found):
-            eager.append(name)
-        elif name in routes:
-            deferred.append(DeferredModule(name, tuple(routes[name])))
-    return Manifest(fingerprint, tuple(eager), tuple(deferred), tuple(order))
+    try:
+        for folder in (*_folders(directory), directory):
+            for pattern in ("ecotone-*.json", f"{_TEMPORARY}*"):
+                for path in folder.glob(pattern):
+                    path.unlink(missing_ok=True)
+            # Somebody else's files, or another process, may be in there.
+            with suppress(OSError):
+                folder.rmdir()
+    except OSError as error:
+        raise ConfigurationError(
+            f"Ecotone's manifest in {str(directory)!r} can't be removed: {error}"
+        ) from error
 
 
-def stale(name: str, directory: Path, error: Exception) -> ConfigurationError:
+def stale(name: str, directory: Path, error: object) -> ConfigurationError:
     """Return the error of a manifest that names what can't be loaded any more."""
     return ConfigurationError(
         f"Ecotone's manifest references {name!r}, which can no longer be loaded. If it"
@@ -147,39 +137,8 @@ def reference(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _modules_with_more(catalogue: Catalogue) -> set[str]:
-    # What an interceptor, a converter or a gateway is for can't be told from a message.
-    marked: list[t.Any] = [
-        *catalogue.interceptors,
-        *catalogue.converters,
-        *catalogue.tenant_hooks,
-        *catalogue.console_commands,
-    ]
-    classes = [
-        *(gateway.cls for gateway in catalogue.gateways),
-        *catalogue.buses,
-        *catalogue.aggregates,
-        *catalogue.repositories,
-        *catalogue.media_type_converters,
-        *catalogue.named_events.values(),
-    ]
-    return {
-        m.plain.__module__ if m.owner is None else m.owner.__module__ for m in marked
-    } | {cls.__module__ for cls in classes}
-
-
-def _is_open(cls: type) -> bool:
-    # Classes that don't name it in their MRO may be instances of it all the same.
-    return cls is object or isinstance(cls, ABCMeta)
-
-
-def _has_models_or_views(module: types.ModuleType) -> bool:
-    for found in list(vars(module).values()):
-        kind = type(found)
-        if issubclass(kind, type):
-            if "__mapper__" in vars(found) or "__table__" in vars(found):
-                if found.__module__ == module.__name__:
-                    return True
-        elif any(base.__name__ in ("Blueprint", "Table") for base in kind.__mro__):
-            return True
-    return False
+def _folders(directory: Path) -> Iterator[Path]:
+    if directory.is_dir():
+        for path in list(directory.iterdir()):
+            if _BY_CONTENT.fullmatch(path.name) and path.is_dir():
+                yield path

@@ -114,9 +114,8 @@ def _import(name: str, what: str) -> types.ModuleType:
     main = sys.modules["__main__"]
     if name == getattr(main.__spec__, "name", None):
         return main  # "python -m": importing it again would run it again
-    if name in sys.modules:
-        return sys.modules[name]
     try:
+        # Also if it is there: another thread may be importing it just now.
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):

@@ -120,7 +120,7 @@ def _business_method(
     marked: Marked[Mark], signature: Signature, system: MessagingSystem
 ) -> Callable[[tuple[t.Any, ...]], t.Any]:
     said = t.cast(GatewayMethodMark, marked.said)
-    endpoint = system.channel(said.channel, marked.where)
+    endpoint = system.listener(said.channel, marked.where)
     parts = _parts(signature)
     markers = tuple(m.marker for m in marked.marks(EndpointMark))
     interception = system.interception(
@@ -139,7 +139,7 @@ def _business_method(
             draft.headers = {**draft.payload.headers, **draft.headers}
             draft.payload = draft.payload.payload
         headers = checked_metadata(draft.headers)
-        return returned(system.send_to(endpoint, draft.payload, headers, through))
+        return returned(system.send_to(endpoint(), draft.payload, headers, through))
 
     return send
 

@@ -349,8 +349,8 @@ def _prepare(marked: Marked[InterceptorMark]) -> _Prepared:
         if takes_part and signature.returns in (None, type(None)):
             raise HandlerSignatureError(
                 f"{signature.where} takes a MethodInvocation and is annotated"
-                " '-> None': the caller would lose what the call returns. Annotate '-> Any' and"
-                " return invocation.proceed()."
+                " '-> None': the caller would lose what the call returns. Annotate"
+                " '-> Any' and return invocation.proceed()."
             )
     elif signature.returns is MISSING:
         raise HandlerSignatureError(

@@ -175,6 +175,8 @@ class AggregateHandler:
 
     def _leave(self, message: Message, result: t.Any) -> Message | None:
         # The steps after a command on an aggregate run even if it returned nothing.
+        if result is None and not self.interception.after:
+            return None
         reply = self.interception.leave(replaced(message, result))
         return None if reply is None or reply.payload is None else reply
 

@@ -166,6 +166,20 @@ class EcotoneSession(sa_orm.Session):
         if not self._hands_over():
             super().reset()
 
+    # SQLAlchemy's event of statements would have it prepare each of them twice.
+
+    def execute(self, statement: t.Any, *args: t.Any, **options: t.Any) -> t.Any:
+        _note_statement(self, statement)
+        return super().execute(statement, *args, **options)
+
+    def scalar(self, statement: t.Any, *args: t.Any, **options: t.Any) -> t.Any:
+        _note_statement(self, statement)
+        return super().scalar(statement, *args, **options)
+
+    def scalars(self, statement: t.Any, *args: t.Any, **options: t.Any) -> t.Any:
+        _note_statement(self, statement)
+        return super().scalars(statement, *args, **options)
+
     def flush(self, objects: t.Any = None) -> None:
         """Flush; inside a unit of work a lost race is a :exc:`ConcurrencyError`."""
         if self._unit() is None:
@@ -240,7 +254,6 @@ def take_over(
     )
     sa.event.listen(session_class, "after_begin", _after_begin)
     sa.event.listen(session_class, "after_flush", _note_flush)
-    sa.event.listen(session_class, "do_orm_execute", _note_statement)
     sa.event.listen(session_class, "after_commit", _forget_writes)
     sa.event.listen(session_class, "after_rollback", _forget_writes)
     factory.class_ = session_class
@@ -288,9 +301,9 @@ def _note_flush(session: sa_orm.Session, flush_context: t.Any) -> None:
     session.info[_WRITTEN] = True
 
 
-def _note_statement(state: sa_orm.ORMExecuteState) -> None:
-    if state.is_insert or state.is_update or state.is_delete:
-        state.session.info[_WRITTEN] = True
+def _note_statement(session: sa_orm.Session, statement: t.Any) -> None:
+    if getattr(statement, "is_dml", False):
+        session.info[_WRITTEN] = True
 
 
 def _forget_writes(session: sa_orm.Session) -> None:

@@ -50,9 +50,9 @@ _PLACEHOLDERS = {
 }
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
-# These two say how SQLAlchemy reads the text of text().
-_LIKE_PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?![:\w]))")
-_LIKE_ESCAPE = re.compile(r"\\(?=:\w*(?![:\w]))")
+#: Text that SQLAlchemy may take for a parameter, or for an escape, and all around it.
+_SUSPECT = re.compile(r"[:\w\\]*(?::|%\()[:\w\\]*")
+_MISLEADING = re.compile(r"(?<![:\w]):\w|\\:|%\(")
 
 _OPENED = re.compile(r"\(\s*$")
 _CLOSED = re.compile(r"^\s*\)")
@@ -186,7 +186,9 @@ class SessionStatement:
         session = self._ready()
         streams = False
         if self._can_stream:
-            dialect = session.connection(bind_arguments=self._bind).dialect.name
+            # It takes the dict apart.
+            connection = session.connection(bind_arguments=dict(self._bind))
+            dialect = connection.dialect.name
             # MySQL's driver can't execute anything else meanwhile, and SQLite finds
             # rows that are inserted meanwhile, without an end.
             streams = dialect not in ("mysql", "mariadb", "sqlite")
@@ -270,22 +272,39 @@ class SessionStatement:
                 # SQLAlchemy writes the parentheses of a list.
                 pieces[at - 1] = f"{_OPENED.sub('', before)} "
                 pieces[at + 1] = f" {_CLOSED.sub('', after)}"
-        text = "".join(
-            _PLACEHOLDERS[by_name[piece][1]].format(piece)
-            if at % 2
-            else _escaped(piece)
-            for at, piece in enumerate(pieces)
-        )
         parameters = [
             sa.bindparam(name, type_=type_, expanding=count == "several")
             for name, (type_, count) in by_name.items()
         ]
-        return sa.text(text).bindparams(*parameters)
+
+        def verbatim(found: re.Match[str]) -> str:
+            if not _MISLEADING.search(found[0]):
+                return found[0]
+            name = f"verbatim_{len(parameters)}"
+            while name in by_name:
+                name += "_"
+            parameters.append(
+                sa.bindparam(name, found[0], type_=_Verbatim(), literal_execute=True)
+            )
+            return f":{name}"
+
+        for at, piece in enumerate(pieces):
+            if at % 2:
+                pieces[at] = _PLACEHOLDERS[by_name[piece][1]].format(piece)
+            else:
+                pieces[at] = _SUSPECT.sub(verbatim, piece)
+        return sa.text("".join(pieces)).bindparams(*parameters)
 
 
-def _escaped(text: str) -> str:
-    # What looks like a parameter to SQLAlchemy is none: those are between the pieces.
-    return _LIKE_PARAMETER.sub(r"\:", _LIKE_ESCAPE.sub(r"\\\\", text))
+class _Verbatim(sa.types.UserDefinedType[str]):
+    """A part of the SQL itself, past what SQLAlchemy reads in text."""
+
+    cache_ok = True
+
+    def literal_processor(self, dialect: sa.Dialect) -> Callable[[str], str]:
+        if dialect.paramstyle in ("format", "pyformat"):
+            return lambda text: text.replace("%", "%%")
+        return str
 
 
 def _arrays(text: SqlText) -> frozenset[str]:

@@ -60,7 +60,6 @@ from .found import aggregate_of
 from .found import endpoint_id
 from .found import FoundHandler
 from .found import grouped
-from .found import route_key
 from .pairing import either
 from .surroundings import in_context
 from .surroundings import Observer
@@ -79,14 +78,18 @@ class Configuration:
     models: Iterable[ModelRepository] = ()
     retry: InstantRetryMark | None = None
     observer: Observer | None = None
+    #: Told of every reply that goes to an output channel, by the channel's name.
+    spy: Callable[[str, Message], None] | None = None
     provider: Callable[[], dict[str, t.Any]] | None = None
     tenancy: Activation | None = None
     connections: Connections | None = None
-    #: Modules that are imported when they are first needed, how they are read then,
-    #: and the ids of all endpoints in order: what a manifest says.
+    #: Modules that are imported when they are first needed, what imports one and
+    #: returns its handlers, and the ids of all endpoints in order: from a manifest.
     deferred: Iterable[DeferredModule] = ()
-    rescan: Callable[[str], Catalogue] = lambda name: Catalogue()
+    load: Callable[[DeferredModule], Iterable[Marked[HandlerMark]]] = lambda module: ()
     order: Iterable[str] = ()
+    #: What to say besides when nothing handles a message.
+    hint: str = ""
     #: Where console commands write unless whoever runs them says otherwise.
     writer: ConsoleWriter | None = None
 
@@ -104,6 +107,7 @@ def compile_system(
 class _Compiler:
     def __init__(self, catalogue: Catalogue, configuration: Configuration) -> None:
         self._catalogue = catalogue
+        self._spy = configuration.spy
         services = configuration.services
         conversion = Conversion(
             [
@@ -145,11 +149,10 @@ class _Compiler:
             self._interceptors,
             aggregates,
             catalogue.named_events,
-            Deferred(configuration.deferred, self._load),
+            Deferred(configuration.deferred, self._load, configuration.hint),
         )
-        self._rescan = configuration.rescan
+        self._handlers_of = configuration.load
         self._numbers = {name: n for n, name in enumerate(configuration.order)}
-        self._is_warm = bool(self._numbers)
 
     def compile(self) -> MessagingSystem:
         self._tenant_hooks()
@@ -158,8 +161,8 @@ class _Compiler:
         self._check_ids(endpoints)
         for endpoint in endpoints:
             output = endpoint.marked.said.output_channel
-            if output is not None and not self._is_warm:
-                self._system.channel(output, endpoint.marked.where)
+            if output is not None:
+                self._system.listener(output, endpoint.marked.where)
         self._system.console = self._console()
         return self._system
 
@@ -172,16 +175,7 @@ class _Compiler:
 
     def _load(self, module: DeferredModule) -> None:
         """Connect the handlers of a module that is needed only now."""
-        found = {route_key(m): m for m in self._rescan(module.name).handlers}
-        keys = [(route.handler, route.kind, route.name) for route in module.routes]
-        for key in keys:
-            if key not in found:
-                raise ConfigurationError(
-                    f"The handler {key[0]!r} is in Ecotone's manifest and not in its"
-                    " module any more. The production manifest is stale: clear it with"
-                    " 'flask ecotone cache clear' and boot again."
-                )
-        self._system.connect(self._endpoints(found[key] for key in keys))
+        self._system.connect(self._endpoints(self._handlers_of(module)))
 
     def _console(self) -> ConsoleCommands:
         return ConsoleCommands(
@@ -316,8 +310,16 @@ class _Compiler:
         name = marked.said.output_channel
         if name is None:
             return None
-        # The endpoint may be compiled later than the one that sends to it.
-        return lambda reply: self._system.channel(name, marked.where).handle(reply)
+        system, where, spy = self._system, marked.where, self._spy
+        if spy is None:
+            # The endpoint may be compiled later than the one that sends to it.
+            return lambda reply: system.channel(name, where).handle(reply)
+
+        def spied(reply: Message) -> t.Any:
+            spy(name, reply)
+            return system.channel(name, where).handle(reply)
+
+        return spied
 
     def _headers(
         self, marked: Marked[HandlerMark]

@@ -115,7 +115,3 @@ def endpoint_id(marked: Marked[HandlerMark]) -> str:
     several = len(marked.marks(HandlerMark)) > 1
     name = marked.qualified_name
     return f"{name}[{said.kind.value}:{said.name or ''}]" if several else name
-
-
-def route_key(marked: Marked[HandlerMark]) -> tuple[str, str, str | None]:
-    return marked.qualified_name, marked.said.kind.value, marked.said.name

@@ -6,6 +6,7 @@ import fnmatch
 import re
 import typing as t
 from abc import ABCMeta
+from collections.abc import Callable
 from collections.abc import Iterable
 
 from ..definitions import Kind
@@ -21,33 +22,36 @@ from .endpoint import Endpoint
 
 
 class UniqueRoutes:
-    """Where commands, or queries, go: to exactly one endpoint.
-
-    :raises DuplicateHandlerError: Two endpoints answer for one class or name.
-    """
+    """Where commands, or queries, go: to exactly one endpoint."""
 
     def __init__(self, kind: Kind, deferred: Deferred) -> None:
+        self._kind = kind
         self._what = kind.value
         self._deferred = deferred
-        self.by_name: dict[str, Endpoint] = {}
+        self._by_name: dict[str, Endpoint] = {}
         self._by_type: dict[type, Endpoint] = {}
         self._abstract: list[tuple[type, Endpoint]] = []
 
-    def connect(self, endpoints: Iterable[Endpoint]) -> None:
-        """Add routes to endpoints.
+    def extended(self, endpoints: list[Endpoint]) -> Callable[[], None]:
+        """Prepare routes to more endpoints, and return what makes them valid.
 
         :raises DuplicateHandlerError: Two endpoints answer for one class or name.
         """
-        added = list(endpoints)
-        for endpoint in added:
+        by_name, by_type = dict(self._by_name), dict(self._by_type)
+        for endpoint in endpoints:
             if endpoint.name is not None:
-                self._add(self.by_name, endpoint.name, endpoint)
+                self._add(by_name, endpoint.name, endpoint)
             for cls in endpoint.types:
-                self._add(self._by_type, cls, endpoint)
-        self._abstract = _abstract(self._by_type)
-        for cls in (cls for endpoint in added for cls in endpoint.types):
-            if len(found := self._answering(cls)) > 1:
+                self._add(by_type, cls, endpoint)
+        abstract = _abstract(by_type)
+        for cls in (cls for endpoint in endpoints for cls in endpoint.types):
+            if len(found := _unique(_subscribed(cls, by_type, abstract))) > 1:
                 raise self._ambiguous(cls.__qualname__, found, DuplicateHandlerError)
+
+        def commit() -> None:
+            self._by_name, self._by_type, self._abstract = by_name, by_type, abstract
+
+        return commit
 
     def by_class(self, cls: type) -> Endpoint:
         """Return the endpoint for instances of a class.
@@ -55,8 +59,8 @@ class UniqueRoutes:
         :raises NoHandlerError: There is none.
         :raises MessagingError: There are several.
         """
-        self._deferred.before_class(cls)
-        found = self._answering(cls)
+        self._deferred.before_class(cls, self._kind)
+        found = _unique(_subscribed(cls, self._by_type, self._abstract))
         if len(found) == 1:
             return found[0]
         if found:
@@ -65,15 +69,17 @@ class UniqueRoutes:
             raise NoHandlerError(
                 f"A {self._what} is routed by its class, and {cls.__qualname__} says"
                 " nothing. Send an object of a class of your own, or use"
-                f" send_with_routing with one of: {self._names()}."
+                " send_with_routing with one of:"
+                f" {', '.join(sorted(self._names())[:5]) or '(no routing keys)'}."
             )
         known = [c.__qualname__ for c in self._by_type]
+        known += self._deferred.known_types(self._kind)
         raise NoHandlerError(
             f"Can't send the {self._what} {cls.__qualname__}: no handler takes it."
             f"{did_you_mean(cls.__qualname__, known)} Mark a function with"
             f" @{self._what}_handler whose first parameter is annotated"
             f" {cls.__qualname__}, and see that its module is scanned: 'flask ecotone"
-            " list' shows what was found."
+            f" list' shows what was found.{self._deferred.hint}"
         )
 
     def named(self, name: t.Any) -> Endpoint:
@@ -86,30 +92,28 @@ class UniqueRoutes:
                 f"A routing key is a string, and {name!r} is a"
                 f" {type(name).__qualname__}."
             )
-        found = self.by_name.get(name)
+        found = self._by_name.get(name)
         if found is None:
-            self._deferred.before_name(name)
-            found = self.by_name.get(name)
+            self._deferred.before_name(name, self._kind)
+            found = self._by_name.get(name)
         if found is None:
-            known = [*self.by_name, *self._deferred.known_names()]
+            known = self._names()
             raise NoHandlerError(
                 f"Can't send a {self._what} to {name!r}: no {self._what} handler has"
                 f" that routing key.{did_you_mean(name, known)} 'flask ecotone list'"
-                " shows what there is."
+                f" shows what there is.{self._deferred.hint}"
             )
         return found
 
-    def _names(self) -> str:
-        return ", ".join(sorted(self.by_name)[:5]) or "(no routing keys)"
+    def _names(self) -> list[str]:
+        waiting = self._deferred.known_names(self._kind)
+        return list(dict.fromkeys([*self._by_name, *waiting]))
 
     def _add(self, into: dict[t.Any, Endpoint], key: t.Any, new: Endpoint) -> None:
         other = into.setdefault(key, new)
         if other is not new:
             shown = key if isinstance(key, str) else key.__qualname__
             raise self._ambiguous(shown, [other, new], DuplicateHandlerError)
-
-    def _answering(self, cls: type) -> list[Endpoint]:
-        return _unique(_subscribed(cls, self._by_type, self._abstract))
 
     def _ambiguous(
         self, key: str, found: list[Endpoint], error: type[Exception]
@@ -168,7 +172,7 @@ class EventRoutes:
                 " publish_with_routing with the name of the event."
             )
         name = self._names.get(cls) or self._own_name(cls)
-        self._deferred.before_class(cls)
+        self._deferred.before_class(cls, Kind.EVENT)
         found = [e for listed in self._subscribed(cls) for e in listed]
         if name is not None:
             found += self._listening(name)
@@ -187,7 +191,7 @@ class EventRoutes:
         found: dict[Endpoint, type | None] = dict.fromkeys(self._listening(name))
         cls = self._classes.get(name)
         if cls is not None:
-            self._deferred.before_class(cls)
+            self._deferred.before_class(cls, Kind.EVENT)
             for listed in self._subscribed(cls):
                 for endpoint in listed:
                     found.setdefault(endpoint, cls)
@@ -204,7 +208,7 @@ class EventRoutes:
         return said.name
 
     def _listening(self, name: str) -> list[Endpoint]:
-        self._deferred.before_name(name)
+        self._deferred.before_name(name, Kind.EVENT)
         return [
             *self._by_name.get(name, ()),
             *(e for glob, e in self._by_glob if glob.match(name)),

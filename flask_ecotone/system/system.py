@@ -40,6 +40,9 @@ from .surroundings import in_context
 from .surroundings import Surroundings
 from .surroundings import through
 
+#: Handlers whose name is a channel.
+_CHANNELS = (Kind.COMMAND, Kind.QUERY, Kind.INTERNAL)
+
 
 class MessagingSystem:
     """Routes and dispatches. It is made by :func:`compile_system` and doesn't change.
@@ -103,12 +106,15 @@ class MessagingSystem:
         """Lay the routes to endpoints. Called by the compiler only."""
         by_kind: dict[Kind, list[Endpoint]] = {kind: [] for kind in Kind}
         for endpoint in endpoints:
-            self._endpoints.append(endpoint)
             by_kind[endpoint.kind].append(endpoint)
+        # Nothing is connected of what can't be connected whole.
+        commits = [r.extended(by_kind[kind]) for kind, r in self._unique.items()]
+        for endpoint in (each for kind in Kind for each in by_kind[kind]):
+            self._endpoints.append(endpoint)
             if endpoint.kind is not Kind.EVENT and endpoint.name is not None:
                 self._channels.setdefault(endpoint.name, []).append(endpoint)
-        for kind, routes in self._unique.items():
-            routes.connect(by_kind[kind])
+        for commit in commits:
+            commit()
         self._events.connect(by_kind[Kind.EVENT])
 
     def publish_recorded_through(self, pipeline: EventPipeline) -> None:
@@ -147,7 +153,7 @@ class MessagingSystem:
         :param used_by: Who sends to it, for errors.
         :raises UnknownChannelError: There is none.
         """
-        self._deferred.before_name(name)
+        self._deferred.before_name(name, *_CHANNELS)
         found = self._channels.get(name, [])
         if len(found) == 1:
             return found[0]
@@ -157,11 +163,25 @@ class MessagingSystem:
                 f"{used_by} sends to {name!r}, which is both {listed}. Give one of"
                 " them a routing key of its own."
             )
+        known = [*self._channels, *self._deferred.known_names(*_CHANNELS)]
         raise UnknownChannelError(
             f"{used_by} sends to {name!r}, and nothing listens there."
-            f"{did_you_mean(name, self._channels)} A channel is the routing key of a"
-            " command or query handler, or the input of an @internal_handler."
+            f"{did_you_mean(name, known)} A channel is the routing key of a command or"
+            " query handler, or the input of an @internal_handler."
+            f"{self._deferred.hint}"
         )
+
+    def listener(self, name: str, used_by: str) -> Callable[[], Endpoint]:
+        """Return what returns the endpoint that listens on a channel.
+
+        It is looked up now, unless its module is imported only when it is needed.
+
+        :raises UnknownChannelError: There is none.
+        """
+        if self._deferred.waits_for(name, *_CHANNELS):
+            return lambda: self.channel(name, used_by)
+        endpoint = self.channel(name, used_by)
+        return lambda: endpoint
 
     def send_to(
         self,

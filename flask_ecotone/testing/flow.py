@@ -21,6 +21,7 @@ from ..gateways import QueryBus
 from ..message import AGGREGATE_ID
 from ..message import checked_metadata
 from ..message import Headers
+from ..message import Message
 from ..message import ROUTING_KEY
 from ..services import Services
 from ..storage.protocols import ModelRepository
@@ -210,6 +211,18 @@ class FlowTesting:
         """Return the queries sent since the last time."""
         return [message.payload for message in self._recorder.take(Kind.QUERY)]
 
+    def recorded_payloads_from(self, channel: str) -> list[t.Any]:
+        """Return what handlers sent to an output channel since the last time."""
+        return [message.payload for message in self.recorded_messages_from(channel)]
+
+    def recorded_messages_from(self, channel: str) -> list[Message]:
+        """Return the messages sent to an output channel since the last time.
+
+        :raises UnknownChannelError: Nothing listens on it.
+        """
+        self.system.channel(channel, "recorded_messages_from()")
+        return self._recorder.take_from(channel)
+
     def with_state_for(self, *aggregates: t.Any) -> t.Self:
         """Store aggregates as they are, without publishing what they recorded."""
         for aggregate in aggregates:
@@ -287,6 +300,7 @@ def flow_testing(
             logger=logging.getLogger("flask_ecotone.testing"),
             models=models,
             observer=recorder.record,
+            spy=recorder.spy,
             writer=console,
         ),
     )

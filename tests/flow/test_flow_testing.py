@@ -350,6 +350,27 @@ def test_a_channel_is_reached_past_the_buses() -> None:
         flow.send_to_channel("weihging", 4)
 
 
+def test_what_goes_to_an_output_channel_is_recorded() -> None:
+    """Reading drains it; a channel that nobody listens on is an error."""
+
+    @command_handler("weigh", output_channel="weighing")
+    def weigh_later(weight: int) -> int:
+        return weight + 1
+
+    flow = flow_testing([weigh, weigh_later], services={Scale: FixedScale()})
+    at = {"user": "ann"}
+    assert flow.command_bus.send_with_routing("weigh", 1, metadata=at) == 4
+    assert flow.recorded_payloads_from("weighing") == [2]
+    assert flow.recorded_payloads_from("weighing") == []
+    flow.send_command_with_routing("weigh", 2, metadata=at)
+    [message] = flow.recorded_messages_from("weighing")
+    assert (message.payload, message.headers["user"]) == (3, "ann")
+    flow.send_command_with_routing("weigh", 3).discard_recorded_messages()
+    assert flow.recorded_messages_from("weighing") == []
+    with pytest.raises(UnknownChannelError, match="'weihging'"):
+        flow.recorded_payloads_from("weihging")
+
+
 def test_gateways_are_the_ones_that_handlers_get() -> None:
     """The buses by type and as attributes are the same objects."""
     flow = flow_of_parcels()

@@ -965,7 +965,7 @@ def test_interceptor_object_is_a_service_made_once() -> None:
 
 
 def test_around_that_would_lose_the_result_is_a_compile_error() -> None:
-    """An around annotated '-> None' can't take part in a call that returns something."""
+    """An around annotated '-> None' can't take part in a call with a result."""
 
     @around(pointcut=CommandBus)
     def swallow(invocation: MethodInvocation) -> None:

@@ -59,6 +59,7 @@ class Application:
         *registered: t.Any,
         binds: dict[str, str] | None = None,
         services: dict[t.Any, t.Any] | None = None,
+        extensions: t.Iterable[t.Any] = (),
     ) -> None:
         self.app = Flask("tests.sql.people")
         self.app.config["SQLALCHEMY_DATABASE_URI"] = url
@@ -68,7 +69,7 @@ class Application:
         for key in binds or {}:
             self._table(key)
         self.db.init_app(self.app)
-        self.ecotone = Ecotone(packages=[], services=services)
+        self.ecotone = Ecotone(packages=[], services=services, extensions=extensions)
         self.ecotone.register(*registered)
         self.ecotone.init_app(self.app)
 

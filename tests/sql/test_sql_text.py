@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from flask_ecotone import sql_query
+from flask_ecotone.errors import ConfigurationError
 from flask_ecotone.errors import HandlerSignatureError
 from flask_ecotone.testing import flow_testing
 
@@ -18,21 +19,8 @@ from .conftest import NewApplication
 from .people import Application
 
 #: What SQL, SQLAlchemy, the drivers or expressions could take for something else.
-TRICKY = [
-    ":",
-    "::",
-    ":value",
-    "\\",
-    "\\:",
-    "'",
-    "''",
-    '"',
-    "%",
-    "%%",
-    "%s",
-    "%(value)s",
-]
-TRICKY += ["?", "$1", "$$", "--", "/*", "*/", ":(", "(", ")", "{", "`", "\n", "#", "x"]
+TRICKY = [":", "::", ":value", "\\", "\\:", "'", "''", '"', "%", "%%", "%s", "%(", "?"]
+TRICKY += ["$$", "--", "/*", "*/", ":(", "(", ")", "{", "`", "\n", "#", "x", "s"]
 texts = st.lists(st.sampled_from(TRICKY) | st.text(max_size=3), max_size=12).map(
     "".join
 )
@@ -61,7 +49,9 @@ def compiled(sql: str) -> None:
         ":value:more",
         "12:30:00",
         " :(value) ",
-        "100% :value %s %(value)s",
+        "100% :value %s %d ?",
+        "50%(about)s %(value)s",
+        ":value:%(value)s\\x",
         "it''s :value",
         '":value"',
         "-- :value",
@@ -105,7 +95,7 @@ def test_comments_hold_no_parameters(new_application: NewApplication, sql: str) 
         "SELECT :value :: int AS value, $$ :no 'quote $$ AS a, $x$ :no $$ $x$ AS b",
         "SELECT (:(value + 0)::int)::int AS value, E'it\\'s :no' AS a, U&':no' AS c",
         "SELECT /* /* nested */ :no */ (ARRAY[1, 2, 3])[:value::int] AS value",
-        "SELECT (ARRAY[1, 2, 3])[1:3] AS a, '\\' AS b, ':no\\' AS c, :value::int AS value",
+        "SELECT (ARRAY[1, 2])[1:2] AS a, '\\' AS b, ':no\\' AS c, :value::int AS value",
         "SELECT '{\"a\": {\"b\": 1}}'::jsonb #> '{a,b}' AS a, :value::int AS value",
     ],
 )
@@ -159,7 +149,6 @@ def test_any_text_may_stand_in_sql(
 
     with made.app.app_context():
         row = made.ecotone.get(found).find(value)  # type: ignore[attr-defined]
-        made.db.engine.dispose()
 
     assert row == {"a": literal, "b": value, name: 1}
 
@@ -172,7 +161,7 @@ def test_reading_sql_ends(sql: str) -> None:
 
     try:
         compiled(sql)
-    except HandlerSignatureError as error:
+    except ConfigurationError as error:
         assert "Interface.find" in str(error)
 
 

@@ -1,0 +1,1 @@
+"""The reporting context: it reads what the others stored, and stores nothing."""

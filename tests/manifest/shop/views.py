@@ -1,0 +1,5 @@
+"""A blueprint that nobody registers."""
+
+from flask import Blueprint
+
+pages = Blueprint("pages", __name__)

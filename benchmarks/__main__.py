@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 
+from . import boot
 from . import compile
 from . import dispatch
 from . import memory
 from . import model_command
+from . import tenancy
 
 _BENCHMARKS = {
     "dispatch": dispatch,
     "memory": memory,
     "model_command": model_command,
+    "tenancy": tenancy,
     "compile": compile,
+    "boot": boot,
 }
 
 

@@ -9,6 +9,7 @@ on the machine.
 from __future__ import annotations
 
 import gc
+import random
 import statistics
 import sys
 import timeit
@@ -94,12 +95,13 @@ def compare(
     }
     times: dict[str, list[float]] = {name: [] for name in subjects}
     turns = list(subjects)
+    shuffle = random.Random(1).shuffle
     gc.collect()
     for _ in range(rounds):
         for name in turns:
             times[name].append(subjects[name](counts[name]) / counts[name])
-        # Whoever follows a slow subject finds colder caches: take turns at that too.
-        turns.append(turns.pop(0))
+        # Who comes next finds the caches of the processor as the one before left them.
+        shuffle(turns)
     return Comparison(times, floor)
 
 

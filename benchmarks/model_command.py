@@ -33,6 +33,8 @@ from .measuring import Subject
 from .measuring import verdict
 
 _DEFAULT_DSN = "postgresql://postgres@127.0.0.1:5432/postgres"
+_ROUNDS = 300
+_COUNT = 10
 _PLAIN = "Flask-SQLAlchemy"
 _OURS = "command on a model"
 
@@ -176,8 +178,8 @@ def _report(title: str, url: str, budget: float) -> None:
     for subject in subjects.values():
         subject(200)
     before = _balance(engines[2])
-    found = compare(subjects, _PLAIN, rounds=1000, count=3)
-    assert _balance(engines[2]) - before == 3 * 3 * 1000
+    found = compare(subjects, _PLAIN, rounds=_ROUNDS, count=_COUNT)
+    assert _balance(engines[2]) - before == len(works) * _ROUNDS * _COUNT
     for engine in engines:
         engine.dispose()
     found.show(f"Get, change and commit a row, {title}")

@@ -18,7 +18,7 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from . import create_app
-from .seed import set_up
+from .shops.seed import set_up
 from .shops.shop import databases
 from .shops.shop import SHOPS
 

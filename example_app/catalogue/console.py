@@ -16,11 +16,11 @@ def fill_stock(
     """Fill up every product of which fewer than LEAST are left."""
     products = query_bus.send(ListProducts())
     low = [product for product in products if product.stock < least]
-    with writer.progress_bar(len(low)) as progress:
-        for product in low:
-            command_bus.send(Restock(product.product_id, least - product.stock))
-            progress.advance()
     if low:
+        with writer.progress_bar(len(low)) as progress:
+            for product in low:
+                command_bus.send(Restock(product.product_id, least - product.stock))
+                progress.advance()
         writer.table(
             ["Product", "Was", "Is"],
             [[product.name, product.stock, least] for product in low],

@@ -13,6 +13,7 @@ class Shop:
     name: str
     goods: str
     trade: str
+    emblem: str
     greeting: str
     welcome: str
 
@@ -25,6 +26,7 @@ SHOPS = {
             "Hedgerow",
             "teas",
             "Small-batch teas",
+            "fern",
             "From where the wood meets the meadow",
             "Leaves, flowers and berries from both sides of the hedge, blended by the"
             " tinful and posted in paper.",
@@ -34,6 +36,7 @@ SHOPS = {
             "Riverside",
             "coffees",
             "Slow-roasted coffees",
+            "lily",
             "Roasted where the river slows down",
             "Beans that came up the river by boat, turned over beech wood in the old"
             " mill and packed while they are warm.",

@@ -21,6 +21,7 @@ _SHAPING = frozenset({"attr", "attrs", "flask_ecotone", "msgspec", "pydantic"})
 _SHAPING |= {"pydantic_core", "typing_extensions", *sys.stdlib_module_names}
 
 _UNKNOWN = object()
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _Statement = ast.stmt | ast.excepthandler | ast.match_case
 
@@ -30,15 +31,12 @@ def has_effects(module: types.ModuleType) -> bool:
     tree = _parsed(module)
     if tree is None:
         return True
-    names = vars(module)
-    imported = {
-        (alias.asname or alias.name).partition(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-        for alias in node.names
-    }
-    if any(_registers(v, module, n in imported) for n, v in list(names.items())):
+    names, imported = dict(vars(module)), _imported(tree)
+    if any(_registers(v, module, n in imported) for n, v in names.items()):
         return True
+    for name, is_shaping in imported.items():
+        if not (is_shaping or _is_named(names.get(name))):
+            names[name] = _UNKNOWN  # an object of others, such as a list to add to
     used = (each for statement in _statements(tree.body) for each in _used(statement))
     return any(not _is_shaping(_resolved(each, names)) for each in used)
 
@@ -50,6 +48,20 @@ def _parsed(module: types.ModuleType) -> ast.Module | None:
         return None if source is None else ast.parse(source)
     except (AttributeError, ImportError, SyntaxError, ValueError, RecursionError):
         return None
+
+
+def _imported(tree: ast.Module) -> dict[str, bool]:
+    """Return imported names, and whether they come from packages that only shape."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            home = node.module if isinstance(node, ast.ImportFrom) else None
+            is_relative = isinstance(node, ast.ImportFrom) and node.level > 0
+            for alias in node.names:
+                top = (home or alias.name).partition(".")[0]
+                name = (alias.asname or alias.name).partition(".")[0]
+                found[name] = top in _SHAPING and not is_relative
+    return found
 
 
 def _registers(found: t.Any, module: types.ModuleType, is_imported: bool) -> bool:
@@ -86,7 +98,15 @@ def _used(statement: _Statement) -> Iterator[ast.expr]:
     elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         yield statement.value
     elif isinstance(statement, ast.Assign):
-        yield from (e for e in statement.targets if not isinstance(e, ast.Name))
+        yield from _changed(statement.targets)
+    elif isinstance(statement, ast.AugAssign):
+        yield from _changed([statement.target])
+
+
+def _changed(targets: list[ast.expr]) -> Iterator[ast.expr]:
+    for target in targets:
+        if isinstance(target, (ast.Attribute, ast.Subscript)):
+            yield target.value
 
 
 def _resolved(node: ast.expr, names: dict[str, t.Any]) -> t.Any:
@@ -95,26 +115,36 @@ def _resolved(node: ast.expr, names: dict[str, t.Any]) -> t.Any:
         return names.get(node.id, vars(builtins).get(node.id, _UNKNOWN))
     if isinstance(node, ast.Attribute):
         base = _resolved(node.value, names)
-        if isinstance(base, types.ModuleType):
-            return vars(base).get(node.attr, base)
+        if _is_a(base, types.ModuleType):
+            found = vars(base).get(node.attr)
+            return found if _is_named(found) else base
         return base
     if isinstance(node, ast.Call):
         return _resolved(node.func, names)
-    if isinstance(node, (ast.Subscript, ast.Starred)):
+    if isinstance(node, ast.Subscript):
         return _resolved(node.value, names)
-    return None  # a tuple of names, a constant, a lambda
+    return None  # a constant, a lambda
+
+
+def _is_named(found: t.Any) -> bool:
+    return _is_a(found, type, types.ModuleType, EndpointMarker, *_FUNCTIONS)
+
+
+def _is_a(found: t.Any, *kinds: type) -> bool:
+    # Asks for the type, not the class: a proxy must not be looked through.
+    return issubclass(type(found), kinds)
 
 
 def _is_shaping(found: t.Any) -> bool:
     if found is _UNKNOWN:
         return False
-    if isinstance(found, types.ModuleType):
+    if _is_a(found, types.ModuleType):
         home = found.__name__
-    elif isinstance(found, (type, types.FunctionType, types.BuiltinFunctionType)):
-        if isinstance(found, type) and issubclass(found, EndpointMarker):
+    elif _is_a(found, type, *_FUNCTIONS):
+        if _is_a(found, type) and issubclass(found, EndpointMarker):
             return True
         home = found.__module__ or "builtins"
-    elif isinstance(found, EndpointMarker):
+    elif _is_a(found, EndpointMarker):
         return True
     else:
         home = type(found).__module__

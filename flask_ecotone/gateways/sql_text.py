@@ -123,12 +123,14 @@ class _Parser:
         return found.end()
 
     def _end_of_comment(self, at: int) -> int:
+        if not self._nests_comments:
+            closed = self._sql.find("*/", at + 2)
+            if closed >= 0:
+                return closed + 2
+            raise self._unclosed("the comment", at)
         depth = 0
         for mark in _COMMENT_MARK.finditer(self._sql, at):
-            if mark[0] == "*/":
-                depth -= 1
-            elif self._nests_comments or not depth:
-                depth += 1
+            depth += 1 if mark[0] == "/*" else -1
             if not depth:
                 return mark.end()
         raise self._unclosed("the comment", at)

@@ -131,6 +131,8 @@ class Aggregate:
                 f"{self.where} was saved and has no {', '.join(missing)} yet. Set it in"
                 " the factory method, or let the database make it."
             )
+        if not events:
+            return identifiers, []
         return identifiers, self._with_headers(events, identifiers, loaded)
 
     def keep(self, aggregate: t.Any) -> None:
@@ -145,8 +147,6 @@ class Aggregate:
     def _with_headers(
         self, events: list[t.Any], identifiers: Identifiers, loaded: int | None
     ) -> list[RecordedEvent]:
-        if not events:
-            return []
         identifier = self.identifier(identifiers)
         recorded = []
         for number, event in enumerate(events, start=1):

@@ -99,6 +99,8 @@ class Addressing:
     def expected_version(self, message: Message) -> int | None:
         """Return the version that the message expects the aggregate to have, if any."""
         payload = self._payload(message)
+        if payload is None:
+            return None
         attribute = self._attributes_of(self._kind(payload)).get("")
         version = None if attribute is None else _read(payload, attribute)
         return int(version) if isinstance(version, str) else version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 import uuid
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from .versions import version_attribute
 
 _INT = 2**31
 _BIGINT = 2**63
+# int() reads more than this: one row must not have several names.
+_NUMBER = re.compile(r"-?[0-9]+")
 
 
 class SQLAlchemyRepository:
@@ -80,7 +83,10 @@ class SQLAlchemyRepository:
         """
         session = self.session
         plan = self._plan(type(aggregate))
-        if not instance_state(aggregate).persistent:
+        state = instance_state(aggregate)
+        if state.was_deleted:
+            pass  # the handler deleted it, and something flushed since
+        elif not state.persistent:
             session.add(aggregate)
         elif plan.version is not None and version_before_handling is not None:
             self._claim_version(
@@ -202,9 +208,15 @@ def _converter(column: sa.ColumnElement[t.Any]) -> Callable[[t.Any], t.Any]:
     if isinstance(column.type, sa.TypeDecorator):
         return lambda value: value
     make = t.cast(Callable[[t.Any], t.Any], python_type)
+    is_number = python_type is int
 
     def convert(value: t.Any) -> t.Any:
-        return value if isinstance(value, python_type) else make(_text(value))
+        if isinstance(value, python_type) and not isinstance(value, bool):
+            return value
+        text = _text(value)
+        if is_number and isinstance(text, str) and not _NUMBER.fullmatch(text):
+            raise ValueError(value)
+        return make(text)
 
     return convert
 
@@ -217,6 +229,6 @@ def _fits(value: int, column: t.Any, session: sa_orm.Session) -> bool:
 
 def _text(value: t.Any) -> t.Any:
     # A float or None is not an identifier, whatever int() or str() make of it.
-    if isinstance(value, (str, int, uuid.UUID)):
+    if isinstance(value, (str, int, uuid.UUID)) and not isinstance(value, bool):
         return str(value) if isinstance(value, uuid.UUID) else value
     raise ValueError(value)

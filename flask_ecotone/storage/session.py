@@ -26,6 +26,9 @@ if t.TYPE_CHECKING:
 
 _journaled: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
 
+#: Pools that give one connection to several sessions, as for a database in memory.
+_SHARING = (sa.pool.StaticPool, sa.pool.SingletonThreadPool)
+
 
 class UnitOfWork:
     """The transaction of one outermost command.
@@ -37,7 +40,16 @@ class UnitOfWork:
         ``"raise"``.
     """
 
-    __slots__ = ("db", "engines", "failed", "on_commit", "outer", "session", "thread")
+    __slots__ = (
+        "db",
+        "engines",
+        "errors",
+        "failed",
+        "on_commit",
+        "outer",
+        "session",
+        "thread",
+    )
 
     def __init__(
         self,
@@ -53,6 +65,8 @@ class UnitOfWork:
         self.on_commit = on_commit
         self.outer = outer
         self.failed = False
+        #: What the database refused, and the connection it was refused on.
+        self.errors: list[tuple[sa.Connection, BaseException]] = []
         self.thread = threading.get_ident()
 
     def check_thread(self) -> None:
@@ -66,6 +80,20 @@ class UnitOfWork:
                 " database connection belongs to one thread: start the thread with"
                 " an empty context, or send it a message after the command is done."
             )
+
+    def check_errors(self) -> None:
+        """Refuse to commit what the database has given up already.
+
+        :raises UnitOfWorkError: A handler swallowed an error that ended the transaction.
+        """
+        for connection, error in self.errors:
+            if _has_ended(connection, error):
+                raise UnitOfWorkError(
+                    "A handler swallowed an error of the database that ended the"
+                    f" transaction: {error}. Nothing was stored. Let such an error"
+                    " pass, or, unless it is a deadlock, use 'with"
+                    " db.session.begin_nested()' around what may fail."
+                ) from error
 
 
 active: ContextVar[UnitOfWork | None] = ContextVar("unit_of_work", default=None)
@@ -92,10 +120,17 @@ class EcotoneSession(sa_orm.Session):
     #: Returns ``None`` while no routing has a scope of its own.
     innermost: t.ClassVar[Callable[[], t.Any | None]]
 
+    #: The routing of its application, once it was asked for.
+    _routing: Routing | None | t.Literal[False] = False
+
+    #: Whether something was written since it began.
+    _has_written = False
+
     def __init__(self, *args: t.Any, **options: t.Any) -> None:
         super().__init__(*args, **options)
         #: It belongs to the tenant that it was made for.
         self._scope = _scope(type(self).current_routing, type(self).innermost)
+        self._block: Callable[[], t.Any] = lambda: None
 
     def get_bind(
         self,
@@ -105,7 +140,9 @@ class EcotoneSession(sa_orm.Session):
         **kwargs: t.Any,
     ) -> t.Any:
         if bind is None:
-            routing = type(self).current_routing()
+            routing = self._routing
+            if routing is False:
+                routing = self._routing = type(self).current_routing()
             if routing is not None:
                 key = routing.bind_key(mapper, clause)
                 if key is None:
@@ -129,7 +166,21 @@ class EcotoneSession(sa_orm.Session):
                 " begun and commits when the command is done: remove the call, or use"
                 " 'with db.session.begin_nested()' for a part that can be given up."
             )
-        return super().begin(nested)
+        begun = super().begin(nested)
+        if not nested:
+            self._block = weakref.ref(begun)
+        return begun
+
+    @property
+    def is_in_block(self) -> bool:
+        """Whether its user has begun a transaction or a savepoint and is to end it.
+
+        SQLAlchemy says the same of one that a savepoint began, which goes on after it.
+        """
+        begun = self.get_transaction()
+        if begun is None:
+            return False
+        return self.in_nested_transaction() or begun is self._block()
 
     def commit(self) -> None:
         """Commit, or inside a unit of work flush and leave the commit to the bus."""
@@ -221,7 +272,7 @@ class EcotoneSession(sa_orm.Session):
         unit = active.get()
         if unit is not None and unit.session is not self:
             unit = unit_of_work_of(self._db, self._db.engines)
-        if unit is not None:
+        if unit is not None and unit.thread != threading.get_ident():
             unit.check_thread()
         return unit
 
@@ -270,6 +321,8 @@ def _scope_by_routing(
 ) -> Callable[[], t.Any]:
     # A session of one database must never be found from another one.
     def scoped() -> t.Any:
+        if innermost() is None:
+            return scope()
         routed = _scope(current_routing, innermost)
         return scope() if routed is None else (scope(), routed)
 
@@ -285,29 +338,28 @@ def _scope(
     return None if routing is None else routing.scope()
 
 
-def has_written(session: sa_orm.Session) -> bool:
+def has_written(session: EcotoneSession) -> bool:
     """Whether a session holds changes that a rollback would lose.
 
     What was written by plain text SQL isn't seen.
     """
     pending = session.new or session.dirty or session.deleted
-    return bool(pending) or _WRITTEN in session.info
+    return bool(pending) or session._has_written
 
 
-_WRITTEN = "ecotone.written"
+def _note_flush(session: EcotoneSession, flush_context: t.Any) -> None:
+    session._has_written = True
 
 
-def _note_flush(session: sa_orm.Session, flush_context: t.Any) -> None:
-    session.info[_WRITTEN] = True
-
-
-def _note_statement(session: sa_orm.Session, statement: t.Any) -> None:
+def _note_statement(session: EcotoneSession, statement: t.Any) -> None:
     if getattr(statement, "is_dml", False):
-        session.info[_WRITTEN] = True
+        session._has_written = True
 
 
-def _forget_writes(session: sa_orm.Session) -> None:
-    session.info.pop(_WRITTEN, None)
+def _forget_writes(session: EcotoneSession) -> None:
+    # A savepoint that ends leaves what was written around it, and perhaps in it.
+    if not session.in_nested_transaction():
+        session._has_written = False
 
 
 def _after_begin(
@@ -318,12 +370,44 @@ def _after_begin(
     unit = active.get()
     if unit is not None and unit.session is session:
         begin_immediate(connection, is_fresh=True)
+    if connection.dialect.name != "sqlite":
+        session.info.setdefault(_CONNECTIONS, weakref.WeakSet()).add(connection)
+        if connection.engine not in _watched:
+            _watched.add(connection.engine)
+            sa.event.listen(connection.engine, "handle_error", _note_error)
     schemas = connection.get_execution_options().get("schema_translate_map")
     if schemas and schemas.get(None) and connection.dialect.name == "postgresql":
         # Plain SQL isn't translated. LOCAL ends with the transaction: the connection
         # goes back to the pool as it came.
         name = connection.dialect.identifier_preparer.quote(schemas[None])
         connection.exec_driver_sql(f"SET LOCAL search_path TO {name}")
+
+
+_CONNECTIONS = "ecotone.connections"
+_watched: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
+_IN_ERROR = 3  # libpq's PQTRANS_INERROR
+_DEADLOCK = 1213
+
+
+def _note_error(context: sa.engine.ExceptionContext) -> None:
+    unit, error = active.get(), context.original_exception
+    while unit is not None:
+        connection = context.connection
+        if connection in unit.session.info.get(_CONNECTIONS, ()):
+            unit.errors.append((t.cast(sa.Connection, connection), error))
+        unit = unit.outer
+
+
+def _has_ended(connection: sa.Connection, error: BaseException) -> bool:
+    """Whether an error ended the transaction, which the driver doesn't say."""
+    if connection.dialect.name in ("mysql", "mariadb"):
+        # It is rolled back, and the next statement began another one.
+        return error.args[:1] == (_DEADLOCK,)
+    if connection.closed or connection.invalidated:
+        return False
+    # PostgreSQL turns the commit into a rollback without a word.
+    info = getattr(connection.connection.driver_connection, "info", None)
+    return bool(getattr(info, "transaction_status", None) == _IN_ERROR)
 
 
 def begin_immediate(connection: sa.Connection, *, is_fresh: bool) -> None:
@@ -333,15 +417,17 @@ def begin_immediate(connection: sa.Connection, *, is_fresh: bool) -> None:
     """
     if connection.dialect.name != "sqlite":
         return
-    driver = connection.connection.driver_connection
+    driver = connection.connection.dbapi_connection
     if getattr(driver, "in_transaction", False):
         if not is_fresh or connection.in_nested_transaction():
             return
+        if isinstance(connection.engine.pool, _SHARING):
+            return  # the transaction of another session, which nobody can wait for
         # The application begins transactions by an event of its own.
         connection.exec_driver_sql("ROLLBACK")
     _write_ahead(connection)
     # Past SQLAlchemy, as the driver's own BEGIN is: its executing takes twice the time.
-    cursor = connection.connection.cursor()
+    cursor = t.cast(t.Any, driver).cursor()
     try:
         cursor.execute("BEGIN IMMEDIATE")
     except connection.dialect.loaded_dbapi.Error as error:

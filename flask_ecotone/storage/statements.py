@@ -51,8 +51,8 @@ _PLACEHOLDERS = {
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
 #: Text that SQLAlchemy may take for a parameter, or for an escape, and all around it.
-_SUSPECT = re.compile(r"[:\w\\]*(?::|%\()[:\w\\]*")
-_MISLEADING = re.compile(r"(?<![:\w]):\w|\\:|%\(")
+_SUSPECT = re.compile(r"(?:[:\w$\\]|%\()+")
+_MISLEADING = re.compile(r"(?<![:\w]):[\w$]|\\:|%\(")
 
 _OPENED = re.compile(r"\(\s*$")
 _CLOSED = re.compile(r"^\s*\)")

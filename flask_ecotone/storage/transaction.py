@@ -72,11 +72,8 @@ class SessionTransaction:
             result = proceed()
             self._complete(unit)
             return result
-        except BaseException:
-            try:
-                self._bring_back(unit)
-            finally:
-                EcotoneSession.roll_back(session)
+        except BaseException as error:
+            self._give_up(unit, error)
             raise
         finally:
             active.reset(token)
@@ -150,7 +147,7 @@ class SessionTransaction:
                 " that the bus belongs to: 'with app.app_context():'."
             )
 
-    def _session(self) -> sa_orm.Session:
+    def _session(self) -> EcotoneSession:
         self._check_context()
         session = self._db.session()
         if not isinstance(session, EcotoneSession):
@@ -160,11 +157,8 @@ class SessionTransaction:
             )
         return session
 
-    def _refuse_block(self, session: sa_orm.Session) -> None:
-        begun = session.get_transaction()
-        if session.in_nested_transaction() or (
-            begun is not None and begun.origin is sa_orm.SessionTransactionOrigin.BEGIN
-        ):
+    def _refuse_block(self, session: EcotoneSession) -> None:
+        if session.is_in_block:
             raise UnitOfWorkError(
                 "A command was sent inside 'with db.session.begin()' or"
                 " 'begin_nested()'. The command bus commits by itself, which would end"
@@ -182,7 +176,8 @@ class SessionTransaction:
 
     def _complete(self, unit: UnitOfWork) -> None:
         guest = self._db.session.registry()
-        if guest is not unit.session and not unit.failed:
+        has_guest = guest is not unit.session
+        if has_guest and not unit.failed:
             EcotoneSession.commit_for_good(guest)
         if unit.failed:
             raise UnitOfWorkError(
@@ -191,8 +186,21 @@ class SessionTransaction:
                 " up a command, or use 'with db.session.begin_nested()' to give up a"
                 " part of it."
             )
-        self._bring_back(unit)
+        if has_guest:
+            self._bring_back(unit)
+        unit.check_errors()
         EcotoneSession.commit_for_good(unit.session)
+
+    def _give_up(self, unit: UnitOfWork, error: BaseException) -> None:
+        try:
+            try:
+                self._bring_back(unit)
+            finally:
+                EcotoneSession.roll_back(unit.session)
+        except Exception as failure:
+            # A lost connection can't be rolled back, which must not hide what happened.
+            unit.session.invalidate()
+            error.add_note(f"The rollback failed as well: {failure}")
 
     def _bring_back(self, unit: UnitOfWork) -> None:
         # After db.session.remove() the registry holds a guest, on a connection that

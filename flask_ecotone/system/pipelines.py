@@ -63,19 +63,10 @@ class UniquePipeline:
         self._around = around
         self._flows: dict[tuple[Endpoint, type], Flow] = {}
         self._by_class: dict[type, Flow] = {}
-        self.send = self._compile()
-
-    def send_named(
-        self,
-        name: str,
-        payload: t.Any,
-        media_type: str | None,
-        metadata: t.Any,
-    ) -> t.Any:
-        """Send a payload to a routing key."""
-        endpoint = self._routes.named(name)
-        headers = named_headers(name, media_type, metadata)
-        return self._enter(self._around.message(payload, headers), endpoint)
+        self._is_plain = plan.is_plain and around.is_plain
+        handle = self._handling()
+        self.send = self._sending(handle)
+        self.send_named = self._sending_named(handle)
 
     def encoded(self, reply: t.Any, media_type: str | None) -> t.Any:
         """Return a reply in the media type that was asked for."""
@@ -83,13 +74,28 @@ class UniquePipeline:
             self._around.conversion.encode(reply, media_type) if media_type else reply
         )
 
-    def _compile(self) -> Callable[..., t.Any]:
-        by_class = self._by_class
+    def _handling(self) -> Callable[[Flow, Message], t.Any]:
         context = self._around.context
-        get, set_, reset = context.get, context.set, context.reset
+        set_, reset = context.set, context.reset
+
+        def handle(flow: Flow, message: Message) -> t.Any:
+            token = set_(message)
+            try:
+                return flow(message)
+            finally:
+                reset(token)
+                if message.scope is not None:
+                    close_scope(message)
+
+        return handle
+
+    def _sending(
+        self, handle: Callable[[Flow, Message], t.Any]
+    ) -> Callable[..., t.Any]:
+        by_class, get = self._by_class, self._around.context.get
         enter, flow_of = self._enter, self._flow_of_class
         is_enabled_for = self._around.logger.isEnabledFor
-        if not (self._plan.is_plain and self._around.is_plain):
+        if not self._is_plain:
 
             def send_through(payload: t.Any, metadata: t.Any = None) -> t.Any:
                 headers = None if metadata is None else checked_metadata(metadata)
@@ -105,15 +111,31 @@ class UniquePipeline:
             message = Message(payload, headers, get())
             if is_enabled_for(_INFO):
                 self._log(message, self._routes.by_class(payload.__class__))
-            token = set_(message)
-            try:
-                return flow(message)
-            finally:
-                reset(token)
-                if message.scope is not None:
-                    close_scope(message)
+            return handle(flow, message)
 
         return send
+
+    def _sending_named(
+        self, handle: Callable[[Flow, Message], t.Any]
+    ) -> Callable[[str, t.Any, str | None, t.Any], t.Any]:
+        flows, get, is_plain = self._flows, self._around.context.get, self._is_plain
+        enter, endpoint_of, around = self._enter, self._routes.named, self._around
+        is_enabled_for = self._around.logger.isEnabledFor
+
+        def send_named(
+            name: str, payload: t.Any, media_type: str | None, metadata: t.Any
+        ) -> t.Any:
+            endpoint = endpoint_of(name)
+            headers = named_headers(name, media_type, metadata)
+            flow = flows.get((endpoint, payload.__class__)) if is_plain else None
+            if flow is None:
+                return enter(around.message(payload, headers), endpoint)
+            message = Message(payload, headers, get())
+            if is_enabled_for(_INFO):
+                self._log(message, endpoint)
+            return handle(flow, message)
+
+        return send_named
 
     def _enter(self, message: Message, endpoint: Endpoint | None) -> t.Any:
         plan, around = self._plan, self._around
@@ -121,9 +143,11 @@ class UniquePipeline:
             around.observer(plan.kind, message)
 
         def flow_of(entered: Message) -> Flow:
-            chosen = endpoint or self._routes.by_class(type(entered.payload))
+            # What isinstance() says of a LocalProxy, as on the short way.
+            cls = entered.payload.__class__
+            chosen = endpoint or self._routes.by_class(cls)
             self._log(entered, chosen)
-            return self._flow(chosen, type(entered.payload))
+            return self._flow(chosen, cls)
 
         return through(
             plan.interception,
@@ -245,7 +269,7 @@ class EventPipeline:
         return publish
 
     def _deliver(self, message: Message) -> None:
-        cls = type(message.payload)
+        cls = message.payload.__class__
         flows = self._handles.get(cls)
         if flows is None:
             flows = self._flows_of_class(cls)

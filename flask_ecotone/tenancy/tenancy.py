@@ -124,15 +124,17 @@ class Tenancy:
         connection = self.tenants.connection_of(tenant)
         token = _active.set(ActiveTenant(self, tenant, connection, _active.get()))
         try:
+            scope = self._db.session.registry.scopefunc()
             # Nothing that an earlier message left may be found.
-            self._give_up_session()
+            self._give_up_session(scope)
             self._log.info(
                 "Activating tenant `%s` on connection `%s`", tenant, connection
             )
-            result = self._in_session(tenant, connection, proceed)
+            result = self._in_session(scope, tenant, connection, proceed)
         finally:
             try:
-                self._call_deactivation_hooks(tenant, connection)
+                if self._on_deactivation:
+                    self._call_deactivation_hooks(scope, tenant, connection)
                 self._log.info(
                     "Deactivating tenant `%s` on connection `%s`", tenant, connection
                 )
@@ -143,6 +145,7 @@ class Tenancy:
 
     def _in_session(
         self,
+        scope: t.Any,
         tenant: str,
         connection: SQLAlchemyConnectionReference,
         proceed: Callable[[], t.Any],
@@ -152,14 +155,15 @@ class Tenancy:
                 hook(tenant, connection)
             self._notify(tenant_activated, tenant, connection)
             result = proceed()
-            registry = self._db.session.registry
-            if registry.has():
+            sessions = self._db.session.registry.registry
+            session = sessions.get(scope)
+            if session is not None:
                 # In a command on the default connection it hands over what it wrote.
-                registry().close()
-                registry.clear()
+                session.close()
+                sessions.pop(scope, None)
             return result
         except BaseException:
-            self._give_up_session()
+            self._give_up_session(scope)
             raise
 
     def create_tables(self, tenant: str) -> None:
@@ -187,7 +191,7 @@ class Tenancy:
         current = self.current
         active = None if current is None else current.tenant
         if scope == active:
-            return self.engine()
+            return self._engine_of(current)
         if scope is None and self.tenants.default is not None:
             return self.tenants.engine(self.tenants.default)
         raise TenancyError(
@@ -201,7 +205,9 @@ class Tenancy:
 
         :raises MissingTenantError: There is neither.
         """
-        current = self.current
+        return self._engine_of(self.current)
+
+    def _engine_of(self, current: ActiveTenant | None) -> sa.Engine:
         if current is not None:
             if current.engine is None:
                 current.engine = self.tenants.engine(current.connection)
@@ -225,7 +231,7 @@ class Tenancy:
             )
 
     def _call_deactivation_hooks(
-        self, tenant: str, connection: SQLAlchemyConnectionReference
+        self, scope: t.Any, tenant: str, connection: SQLAlchemyConnectionReference
     ) -> None:
         # The message is done, for good or bad: what fails now must neither hide that
         # nor have it handled again.
@@ -238,23 +244,22 @@ class Tenancy:
                         "A hook on the deactivation of a tenant failed."
                     )
         finally:
-            self._give_up_session()
+            self._give_up_session(scope)
 
-    def _give_up_session(self) -> None:
-        # While the tenant is active: afterwards the session couldn't be found.
-        registry = self._db.session.registry
-        if registry.has():
+    def _give_up_session(self, scope: t.Any) -> None:
+        session = self._db.session.registry.registry.pop(scope, None)
+        if session is not None:
             try:
                 # Past what the session itself does: nothing is handed over.
-                sa_orm.Session.close(registry())
+                sa_orm.Session.close(session)
             except Exception:
                 self._log.exception("The session of a tenant could not be closed.")
-            finally:
-                registry.clear()
 
     def _notify(
         self, signal: Signal, tenant: str, connection: SQLAlchemyConnectionReference
     ) -> None:
+        if not signal.receivers:
+            return
         for receiver in signal.receivers_for(self._sender):
             try:
                 receiver(self._sender, tenant=tenant, bind_key=connection.bind_key)

@@ -22,6 +22,28 @@ from .configuration import SQLAlchemyConnectionReference
 Engines = MutableMapping["str | None", sa.Engine]
 
 
+class _Opened:
+    """An engine that was opened at run time."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        self._is_shut = False
+        sa.event.listen(engine, "checkin", self._give_back)
+
+    def shut(self) -> None:
+        """Close all connections, those in use when they are given back.
+
+        Who still has the engine may go on with it.
+        """
+        self._is_shut = True
+        self.engine.dispose()
+
+    def _give_back(self, connection: t.Any, record: t.Any) -> None:
+        # Nobody would close it in the pool of an engine that isn't used any more.
+        if self._is_shut:
+            record.invalidate()
+
+
 class Tenants:
     """Maps tenants to connections, and connections to engines.
 
@@ -52,9 +74,9 @@ class Tenants:
         self._added: dict[str, SQLAlchemyConnectionReference] = {}
         #: Bind key → address of a database that was added at run time.
         self._addresses: dict[str, sa.URL] = {}
-        self._open: OrderedDict[str, sa.Engine] = OrderedDict()
-        #: Closed to make room, and perhaps still in use.
-        self._closed: weakref.WeakValueDictionary[str, sa.Engine] = (
+        self._open: OrderedDict[str, _Opened] = OrderedDict()
+        #: Shut to make room, and perhaps still in use.
+        self._shut: weakref.WeakValueDictionary[str, _Opened] = (
             weakref.WeakValueDictionary()
         )
         self._in_schema: dict[tuple[sa.Engine, str], sa.Engine] = {}
@@ -148,7 +170,7 @@ class Tenants:
             if self._addresses.pop(key, None) is not None:
                 self._close(key)
                 # The name may come back with another database.
-                self._closed.pop(key, None)
+                self._shut.pop(key, None)
 
     def engine(self, connection: SQLAlchemyConnectionReference) -> sa.Engine:
         """Return the engine of a connection.
@@ -176,38 +198,29 @@ class Tenants:
 
     def _opened(self, key: str) -> sa.Engine | None:
         with self._lock:
-            engine = self._open.get(key)
-            if engine is None:
+            opened = self._open.get(key)
+            if opened is None:
                 address = self._addresses.get(key)
                 if address is None:
                     return None
                 # A unit of work that uses the old engine must not get another one:
                 # it would wait for its own locks.
-                engine = self._closed.pop(key, None) or self._made(key, address)
-                self._open[key] = self.engines[key] = engine
+                opened = self._shut.pop(key, None)
+                if opened is None:
+                    opened = _Opened(self._make_engine(key, address))
+                self._open[key] = opened
+                self.engines[key] = opened.engine
                 while len(self._open) > self._limit:
                     self._close(next(iter(self._open)))
             self._open.move_to_end(key)
-            return engine
-
-    def _made(self, key: str, address: sa.URL) -> sa.Engine:
-        engine = self._make_engine(key, address)
-        kept = weakref.ref(engine)
-
-        def give_back(connection: t.Any, record: t.Any) -> None:
-            # Of a closed engine nobody would ever close it.
-            if self._open.get(key) is not kept():
-                record.invalidate()
-
-        sa.event.listen(engine, "checkin", give_back)
-        return engine
+            return opened.engine
 
     def _close(self, key: str) -> None:
-        engine = self._open.pop(key, None)
         self.engines.pop(key, None)
-        if engine is not None:
-            self._closed[key] = engine
-            engine.dispose()
+        opened = self._open.pop(key, None)
+        if opened is not None:
+            self._shut[key] = opened
+            opened.shut()
 
     def _translated(self, engine: sa.Engine, schema: str) -> sa.Engine:
         found = self._in_schema.get((engine, schema))

@@ -37,8 +37,6 @@ LATER = {
     "sql_query",
     "sql_write",
     "with_tenant_resolver",
-    "ECOTONE_CACHE_CONFIGURATION",
-    "ECOTONE_CACHE_DIR",
     "ECOTONE_DEFAULT_TENANT_BIND",
     "ECOTONE_TENANT_HEADER",
     "ECOTONE_TENANTS",

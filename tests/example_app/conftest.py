@@ -1,18 +1,23 @@
-"""Fixtures of the example shop."""
+"""Fixtures of the example shops."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from flask import Flask
 
-from .shopper import open_shop
+from .shopper import open_shops
 from .shopper import Shopper
 
 
 @pytest.fixture
-def app(sqlite_url: str) -> Flask:
-    """The shop on a new SQLite file."""
-    return open_shop(sqlite_url)
+def app(tmp_path: Path) -> Flask:
+    """Both shops on new SQLite files."""
+    return open_shops(
+        f"sqlite:///{tmp_path / 'hedge.sqlite'}",
+        f"sqlite:///{tmp_path / 'river.sqlite'}",
+    )
 
 
 @pytest.fixture

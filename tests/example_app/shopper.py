@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 import typing as t
 
+import sqlalchemy as sa
 from flask import Flask
-from sqlalchemy import func
-from sqlalchemy import select
+from flask.testing import FlaskClient
+from sqlalchemy.pool import NullPool
 from werkzeug.test import TestResponse
 
 from example_app import create_app
-from example_app.catalogue.messages import GetProduct
 from example_app.extensions import db
-from example_app.ordering.order import Order
-from example_app.seed import seed
-from flask_ecotone import query_bus
+from example_app.shops.seed import set_up
 
 ADDRESS = {
     "name": "Ada Lovelace",
@@ -26,43 +24,67 @@ ADDRESS = {
 }
 
 
-def open_shop(database_url: str) -> Flask:
-    """Build the application on a database with full shelves."""
-    app = create_app({"TESTING": True, "SQLALCHEMY_DATABASE_URI": database_url})
+def open_shops(hedgerow: str, riverside: str) -> Flask:
+    """Build the application on two databases with full shelves."""
+    binds = {"hedgerow": hedgerow, "riverside": riverside}
+    app = create_app({"TESTING": True, "SQLALCHEMY_BINDS": binds})
 
     with app.app_context():
-        db.create_all()
-        seed()
+        for shop in binds:
+            set_up(shop)
 
     return app
 
 
-def stock(app: Flask, product_id: str) -> int:
+def stored(app: Flask, shop: str) -> dict[str, list[tuple[t.Any, ...]]]:
+    """Return all that a shop has stored, read on a connection of its own."""
+    url = app.config["SQLALCHEMY_BINDS"][shop]
+
+    with sa.create_engine(url, poolclass=NullPool).connect() as connection:
+        return {
+            table.name: sorted(map(tuple, connection.execute(sa.select(table))))
+            for table in db.metadata.sorted_tables
+        }
+
+
+def stock(app: Flask, product_id: str, shop: str = "hedgerow") -> int:
     """Return how many are left on the shelf."""
-    with app.app_context():
-        return t.cast(int, query_bus.send(GetProduct(product_id)).stock)
+    rows = stored(app, shop)["product"]
+    at = list(db.metadata.tables["product"].c.keys()).index("stock")
+    return next(row[at] for row in rows if row[0] == product_id)
 
 
-def orders(app: Flask) -> int:
+def orders(app: Flask, shop: str = "hedgerow") -> int:
     """Return how many orders are stored, whoever placed them."""
-    with app.app_context():
-        return db.session.scalar(select(func.count()).select_from(Order)) or 0
+    return len(stored(app, shop)["orders"])
 
 
 class Shopper:
     """A browser with its own session that fills in hidden fields by itself."""
 
-    def __init__(self, app: Flask) -> None:
-        self.client = app.test_client()
+    def __init__(
+        self, app: Flask, shop: str = "hedgerow", client: FlaskClient | None = None
+    ) -> None:
+        self.app = app
+        self.shop = shop
+        self.client = client or app.test_client()
+
+    def at(self, shop: str) -> Shopper:
+        """Walk over to another shop, with the same browser."""
+        return Shopper(self.app, shop, self.client)
 
     def get(self, path: str) -> TestResponse:
-        """Open a page."""
-        return self.client.get(path)
+        """Open a page of the shop."""
+        return self.client.get(self.address(path))
 
     def post(self, path: str, **data: object) -> TestResponse:
         """Send a form of this shop."""
         data["csrf_token"] = _hidden(self.get("/"), "csrf_token")
-        return self.client.post(path, data=data)
+        return self.client.post(self.address(path), data=data)
+
+    def address(self, path: str) -> str:
+        """Return the address of a page, which may be one already."""
+        return path if path.startswith(f"/{self.shop}/") else f"/{self.shop}{path}"
 
     def pick(self, product_id: str, quantity: int = 1) -> TestResponse:
         """Put something into the cart."""

@@ -52,8 +52,8 @@ def address_of(server: Server) -> str:
         selector.register(server.stdout, selectors.EVENT_READ)
         assert selector.select(timeout=30), "the demo printed nothing"
     line = server.stdout.readline()
-    assert line.startswith("Hedgerow is open: http://127.0.0.1:"), line
-    return line.split()[3]
+    assert line.startswith("Both shops are open: http://127.0.0.1:"), line
+    return line.split()[4]
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ class Journey:
         self.address = address
 
     def visit(self, path: str) -> None:
-        """Type an address of the shop."""
+        """Type an address of the shops."""
         self.browser.get(self.address + path)
 
     def press(self, text: str, inside: str = "") -> None:
@@ -140,15 +140,25 @@ class Journey:
 
     def sees(self, *texts: str) -> None:
         """Check the visible text, and that nothing sticks out sideways."""
-        main = self.browser.find_element(By.TAG_NAME, "body")
+        visible = self.text
         for text in texts:
-            assert text in main.text
+            assert text in visible
         wide = self.browser.execute_script(
             "return [...document.querySelectorAll('main *')].filter("
             "  (e) => e.getBoundingClientRect().right > innerWidth"
             ").map((e) => e.outerHTML)"
         )
         assert wide == []
+
+    @property
+    def text(self) -> str:
+        """What can be read on the page."""
+        return self.browser.find_element(By.TAG_NAME, "body").text
+
+    def windows(self) -> list[str]:
+        """Return what can be read in the window of each shop."""
+        found = self.browser.find_elements(By.CSS_SELECTOR, ".window")
+        return [window.text for window in found]
 
     def has_focus(self, css: str) -> None:
         """Wait until this part of the page has the focus: browsers set it late."""
@@ -170,8 +180,8 @@ def test_order_is_placed_seen_and_cancelled(browser: Chrome, address: str) -> No
     """Every form works by itself, and every page shows what the messages did."""
     shop = Journey(browser, address)
 
-    shop.visit("/")
-    shop.sees("On the shelf", "3 left")
+    shop.visit("/hedgerow/")
+    shop.sees("On the shelf", "3 left", "SQLite hedgerow.db")
     shop.press("Add Elderflower White to cart")
     shop.sees("Elderflower White is in your cart.", "€16.40")
     shop.press("One Elderflower White more")
@@ -180,7 +190,7 @@ def test_order_is_placed_seen_and_cancelled(browser: Chrome, address: str) -> No
     shop.fill(ADDRESS)
     shop.press("Place order")
 
-    assert browser.current_url.startswith(f"{address}/orders/")
+    assert browser.current_url.startswith(f"{address}/hedgerow/orders/")
     shop.sees("Thank you,", "Confirmed", "2 × Elderflower White", "€32.80")
     shop.press("Teas")
     shop.sees("1 left")
@@ -195,13 +205,76 @@ def test_order_is_placed_seen_and_cancelled(browser: Chrome, address: str) -> No
     assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
+def test_buying_in_one_shop_leaves_the_other_unchanged(
+    browser: Chrome, address: str
+) -> None:
+    """From the page with both shops into one, back, and a look at the figures."""
+    shop = Journey(browser, address)
+
+    shop.visit("/")
+    shop.sees("SQLite hedgerow.db", "SQLite riverside.db")
+    hedgerow, riverside = shop.windows()
+    shop.press("Enter Riverside")
+    shop.sees("Roasted where the river slows down", "SQLite riverside.db")
+    shop.press("Add Silver Run to cart")
+    shop.press("Go to checkout")
+    shop.fill(ADDRESS)
+    shop.press("Place order")
+    shop.sees("Confirmed", "1 × Silver Run", "SQLite riverside.db")
+    shop.press("Sales")
+    shop.sees("Silver Run", "€17.60")
+    assert "Nothing was sold yet." not in shop.text
+    shop.press("Both shops")
+    assert shop.windows()[0] == hedgerow
+    assert shop.windows()[1] != riverside
+    assert "€17.60" in shop.windows()[1]
+    shop.press("Enter Hedgerow")
+    shop.press("Sales")
+    shop.sees("Nothing was sold yet.", "SQLite hedgerow.db")
+    shop.press("Orders")
+    shop.sees("No orders yet")
+
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_two_tabs_are_two_shops(browser: Chrome, address: str) -> None:
+    """A shop in each tab, with its own cart; an order in one empties that one."""
+    shop = Journey(browser, address)
+
+    shop.visit("/hedgerow/products/small-pot")
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    second = browser.current_window_handle
+    shop.visit("/riverside/products/small-pot")
+    shop.press("Add to cart")
+    shop.sees("€34.00", "SQLite riverside.db")
+    browser.switch_to.window(first)
+    shop.press("Add to cart")
+    shop.sees("€38.00", "SQLite hedgerow.db")
+    shop.press("Go to checkout")
+    shop.fill(ADDRESS)
+    shop.press("Place order")
+    shop.sees("Confirmed", "€38.00")
+    browser.switch_to.window(second)
+    shop.press("Go to checkout")
+    shop.sees("1 × The Small Pot", "€34.00")
+    shop.fill(ADDRESS)
+    shop.press("Place order")
+    shop.sees("Confirmed", "€34.00", "SQLite riverside.db")
+    assert browser.current_url.startswith(f"{address}/riverside/orders/")
+    browser.switch_to.window(first)
+    shop.press("Sales")
+    shop.sees("€38.00")
+    assert "€34.00" not in shop.text
+
+
 def test_mistake_at_the_checkout_is_shown_where_it_is(
     browser: Chrome, address: str
 ) -> None:
     """The message at the top has the focus and leads to the field."""
     shop = Journey(browser, address)
 
-    shop.visit("/products/forest-floor")
+    shop.visit("/hedgerow/products/forest-floor")
     shop.press("Add to cart")
     shop.press("Go to checkout")
     shop.fill({**ADDRESS, "email": "ada"})
@@ -222,10 +295,10 @@ def test_demo_stops_when_told(
     server: Server, address: str, stop: signal.Signals, tmp_path: Path
 ) -> None:
     """Both ways of stopping end the demo without an error, and it tidies up."""
-    assert list(tmp_path.glob("hedgerow-*"))
+    assert list(tmp_path.glob("example-shops-*"))
     server.send_signal(stop)
     assert server.wait(timeout=10) == 0
-    assert not list(tmp_path.glob("hedgerow-*"))
+    assert not list(tmp_path.glob("example-shops-*"))
 
 
 def test_demo_takes_another_port_when_its_own_is_taken(

@@ -10,16 +10,16 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from .shopper import open_shop
+from .shopper import open_shops
 from .shopper import orders
 from .shopper import Shopper
 from .shopper import stock
 
 
 @pytest.fixture
-def app(database_url: str) -> Flask:
-    """The shop on SQLite, PostgreSQL and MariaDB in turn."""
-    return open_shop(database_url)
+def app(database_url: str, second_database_url: str) -> Flask:
+    """Both shops on SQLite, PostgreSQL and MariaDB in turn."""
+    return open_shops(database_url, second_database_url)
 
 
 def at_once(*calls: t.Callable[[], TestResponse]) -> list[TestResponse]:
@@ -98,3 +98,27 @@ def test_rush_adds_up(app: Flask) -> None:
     assert {answer.status_code for answer in answers} <= {303, 409}
     assert orders(app) == len(placed) > 0
     assert stock(app, "nettle-mint") == 5 - len(placed)
+
+
+def test_rush_in_both_shops_adds_up_in_each(app: Flask) -> None:
+    """The same product, sold in both shops at the same moment, is two products."""
+    crowd = [Shopper(app, shop) for shop in ("hedgerow", "riverside") * 4]
+    forms = []
+    for shopper in crowd:
+        shopper.pick("small-pot")
+        forms.append(shopper.filled_form())
+    answers = at_once(
+        *(
+            lambda shopper=shopper, form=form: shopper.post("/checkout", **form)
+            for shopper, form in zip(crowd, forms, strict=True)
+        )
+    )
+    for shop, before in ("hedgerow", 2), ("riverside", 6):
+        placed = [
+            answer
+            for shopper, answer in zip(crowd, answers, strict=True)
+            if shopper.shop == shop and answer.status_code == 303
+        ]
+        assert all(answer.location.startswith(f"/{shop}/") for answer in placed)
+        assert orders(app, shop) == len(placed) > 0
+        assert stock(app, "small-pot", shop) == before - len(placed)

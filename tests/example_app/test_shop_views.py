@@ -1,4 +1,4 @@
-"""The pages of the shop, as a browser without JavaScript meets them."""
+"""The pages of one shop, as a browser without JavaScript meets them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_product_page_describes_one_product(ada: Shopper) -> None:
 def test_empty_cart_leads_back_to_the_teas(ada: Shopper) -> None:
     """Without anything in it the cart says so, and there is no checkout."""
     assert "Your cart is empty" in ada.get("/cart").text
-    assert ada.get("/checkout").location == "/cart"
+    assert ada.get("/checkout").location == "/hedgerow/cart"
 
 
 def test_cart_adds_up(ada: Shopper) -> None:
@@ -266,7 +266,7 @@ def test_forged_form_is_refused(app: Flask, ada: Shopper, token: str | None) -> 
     form = ada.filled_form()
     if token is not None:
         form["csrf_token"] = token
-    page = ada.client.post("/checkout", data=form)
+    page = ada.client.post("/hedgerow/checkout", data=form)
     assert page.status_code == 400
     assert "This form has expired." in page.text
     assert orders(app) == 0
@@ -274,6 +274,6 @@ def test_forged_form_is_refused(app: Flask, ada: Shopper, token: str | None) -> 
 
 def test_first_request_cannot_be_a_form(app: Flask) -> None:
     """Without a session there is no token yet, so an empty one does not fit."""
-    page = app.test_client().post("/cart", data={"product_id": "forest-floor"})
+    page = app.test_client().post("/hedgerow/cart", data={"product_id": "forest-floor"})
     assert page.status_code == 400
     assert "This form has expired." in page.text

@@ -15,12 +15,17 @@ from flask_ecotone import CommandBus
 from flask_ecotone import console_command
 from flask_ecotone import EndpointMarker
 from flask_ecotone import event_handler
+from flask_ecotone import FetchMode
 from flask_ecotone import Header
 from flask_ecotone import instant_retry
 from flask_ecotone import MethodInvocation
 from flask_ecotone import named_event
 from flask_ecotone import query_handler
 from flask_ecotone import repository_method
+from flask_ecotone import sql_param
+from flask_ecotone import sql_query
+from flask_ecotone import sql_write
+from flask_ecotone import SqlParam
 from flask_ecotone import WithEvents
 
 
@@ -90,6 +95,13 @@ class Orders(t.Protocol):
     @business_method("order.status")
     def status(self, order_id: str) -> str: ...
 
+    @sql_param("today", expression="'2024-02-29'", convert_to="application/json")
+    @sql_query("SELECT id FROM orders WHERE day = :today", FetchMode.FIRST_COLUMN)
+    def today(self) -> list[str]: ...
+
+    @sql_write("DELETE FROM orders WHERE id = :id", bind="archive")
+    def delete(self, order_id: t.Annotated[str, SqlParam("id")]) -> int: ...
+
 
 t.assert_type(Order.place(PlaceOrder("1")), Order)
 t.assert_type(Order.take_over(PlaceOrder("1")), Order)
@@ -104,9 +116,13 @@ t.assert_type(command_bus, CommandBus)
 def use(orders: Orders) -> None:
     t.assert_type(orders.get("1"), Order)
     t.assert_type(orders.status("1"), str)
+    t.assert_type(orders.today(), list[str])
+    t.assert_type(orders.delete("1"), int)
 
 
 # A marker that is used wrongly is an error for the type checker too.
 command_handler(endpoint="x")  # type: ignore[call-overload]
 business_method()  # type: ignore[call-arg]
+sql_query()  # type: ignore[call-arg]
+sql_write("DELETE FROM orders", fetch=FetchMode.ROWS)  # type: ignore[call-arg]
 console_command()  # type: ignore[call-arg]

@@ -7,7 +7,7 @@ from flask_ecotone import event_handler
 lines: list[str] = []
 
 
-class Fragile(ABC):
+class Fragile(ABC):  # noqa: B024
     """What can break; classes are registered for it."""
 
 

@@ -1,11 +1,17 @@
 """Fill the shelves, the way everything happens here: with commands."""
 
+from typing import Annotated
+
 from flask_ecotone import command_bus
+from flask_ecotone import console_command
+from flask_ecotone import ConsoleWriter
+from flask_ecotone import Header
 from flask_ecotone import query_bus
 
-from .catalogue.messages import AddProduct
-from .catalogue.messages import ListProducts
-from .extensions import db
+from ..catalogue.messages import AddProduct
+from ..catalogue.messages import ListProducts
+from ..extensions import db
+from .shop import SHOPS
 
 HEDGEROW = (
     AddProduct(
@@ -203,10 +209,22 @@ RIVERSIDE = (
 CATALOGUES = {"hedgerow": HEDGEROW, "riverside": RIVERSIDE}
 
 
-def set_up(shop: str) -> None:
-    """Create the tables of a shop and fill its shelves, unless that was done before."""
+def seed(shop: str) -> None:
+    """Put the first products on the shelves of a shop, unless there are some."""
     tenant = {"tenant": shop}
-    db.metadata.create_all(db.engines[shop])
     if not query_bus.send(ListProducts(), tenant):
         for product in CATALOGUES[shop]:
             command_bus.send(product, tenant)
+
+
+def set_up(shop: str) -> None:
+    """Make a shop out of an empty database."""
+    db.metadata.create_all(db.engines[shop])
+    seed(shop)
+
+
+@console_command("shop:open")
+def open_shop(shop: Annotated[str, Header("tenant")], writer: ConsoleWriter) -> None:
+    """Put the first products on the shelves, unless there are some."""
+    seed(shop)
+    writer.success(f"{SHOPS[shop].name} is open.")

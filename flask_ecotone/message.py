@@ -80,9 +80,17 @@ _RANDOM_BYTES = 10
 _id_bits: list[bytes] = []
 _materialising = threading.RLock()
 
+
+def _after_fork() -> None:
+    global _materialising
+    # A forked worker must neither hand out the random bits of its parent nor wait for
+    # a thread that it doesn't have.
+    _id_bits.clear()
+    _materialising = threading.RLock()
+
+
 if hasattr(os, "register_at_fork"):
-    # A forked worker must not hand out the random bits of its parent.
-    os.register_at_fork(after_in_child=_id_bits.clear)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def new_id() -> str:

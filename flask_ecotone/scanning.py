@@ -33,6 +33,7 @@ from .discovery.deferring import divide
 from .discovery.deferring import Routed
 from .discovery.manifest import DeferredModule
 from .discovery.manifest import file_name
+from .discovery.manifest import forget_outdated
 from .discovery.manifest import reference
 from .discovery.manifest import Route
 from .discovery.manifest import stale
@@ -58,11 +59,8 @@ class Scan:
     modules: tuple[types.ModuleType, ...]
     #: What an earlier boot wrote, if that said which modules these are.
     manifest: Manifest | None
-
-    @property
-    def hint(self) -> str:
-        """What to say besides when nothing handles a message."""
-        return _HINT if self.manifest else ""
+    #: What to say besides when nothing handles a message.
+    hint: str = ""
 
 
 class Scanner:
@@ -104,7 +102,8 @@ class Scanner:
         found = [*self._registered, *marked_of(modules)]
         mixins = manifest.mixins if manifest else ()
         catalogue = collect(found, self._config.environment, mixins)
-        return Scan(catalogue, modules, manifest)
+        hint = _HINT if manifest and self._config.is_trusting else ""
+        return Scan(catalogue, modules, manifest, hint)
 
     def load(self, module: DeferredModule) -> list[Marked[HandlerMark]]:
         """Import a module of the manifest and return the handlers that it names.
@@ -139,6 +138,7 @@ class Scanner:
         )
         try:
             manifest.write(self._path)
+            forget_outdated(self.directory)
         except OSError as error:
             self._app.logger.warning(
                 "Ecotone's manifest can't be written to %s: %s. Each boot scans anew.",

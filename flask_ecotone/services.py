@@ -7,6 +7,7 @@ application; what a handler takes as a parameter lives as long as the message.
 from __future__ import annotations
 
 import abc
+import atexit
 import inspect
 import threading
 import typing as t
@@ -22,6 +23,16 @@ from .reflection import type_name
 T = t.TypeVar("T")
 
 
+#: Nobody says when an application ends: what it has open is cleaned up at the end.
+_open: weakref.WeakSet[Services] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for services in list(_open):
+        services.close()
+
+
 class Services:
     """The services of one messaging system.
 
@@ -33,7 +44,8 @@ class Services:
         self._names: dict[str, t.Any] = {}
         self._values: dict[t.Any, t.Any] = {}
         self._lock = threading.RLock()
-        self._application = self._application_scope()
+        self._application = _Scope(self)
+        _open.add(self)
 
     def provide_value(self, key: t.Any, value: t.Any) -> None:
         """Provide an object that is there already, by its type or by a name."""
@@ -80,13 +92,7 @@ class Services:
         """Clean up the services that live as long as the application."""
         with self._lock:
             self._application.close()
-            self._application = self._application_scope()
-
-    def _application_scope(self) -> _Scope:
-        scope = _Scope(self)
-        # Nobody says when an application ends: clean up with it, or with the process.
-        weakref.finalize(self, scope.container.close)
-        return scope
+            self._application = _Scope(self)
 
 
 class _Scope:

@@ -146,7 +146,7 @@ class Conversion:
         return value
 
     def scalar_of(self, source: t.Any) -> t.Any | None:
-        """Return the type of text or number that a converter makes of a type, if any."""
+        """Return the text or number type that a converter makes of a type, if any."""
         made = [c.target for c in self._encoders if c.source == source]
         return next((found for found in made if found in (str, int, float)), None)
 

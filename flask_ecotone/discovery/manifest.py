@@ -25,6 +25,8 @@ _TEMPORARY = ".ecotone-"
 _NO_NAME = re.compile(r"[^\w.-]")
 #: The sub-directories that hold what depends on the content of the source.
 _BY_CONTENT = re.compile(r"[0-9a-f]{16}")
+#: How many of these there are at most.
+_KEPT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +111,21 @@ def clear_manifests(directory: Path) -> None:
     """
     try:
         for folder in (*_folders(directory), directory):
-            for pattern in ("ecotone-*.json", f"{_TEMPORARY}*"):
-                for path in folder.glob(pattern):
-                    path.unlink(missing_ok=True)
-            # Somebody else's files, or another process, may be in there.
-            with suppress(OSError):
-                folder.rmdir()
+            _empty(folder)
     except OSError as error:
         raise ConfigurationError(
             f"Ecotone's manifest in {str(directory)!r} can't be removed: {error}"
         ) from error
+
+
+def forget_outdated(directory: Path) -> None:
+    """Remove manifests of earlier source, but for the newest.
+
+    :raises OSError: They can't be removed.
+    """
+    ages = [(folder.stat().st_mtime, folder) for folder in _folders(directory)]
+    for _, folder in sorted(ages)[:-_KEPT]:
+        _empty(folder)
 
 
 def stale(name: str, directory: Path, error: object) -> ConfigurationError:
@@ -135,6 +142,15 @@ def stale(name: str, directory: Path, error: object) -> ConfigurationError:
 def reference(cls: type) -> str:
     """Return ``module:qualname`` of a class."""
     return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _empty(folder: Path) -> None:
+    for pattern in ("ecotone-*.json", f"{_TEMPORARY}*"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+    # Somebody else's files, or another process, may be in there.
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _folders(directory: Path) -> Iterator[Path]:

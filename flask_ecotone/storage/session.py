@@ -18,6 +18,7 @@ import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
 from ..errors import UnitOfWorkError
+from .endings import has_ended
 from .models import changed_meanwhile
 from .protocols import Routing
 
@@ -84,10 +85,10 @@ class UnitOfWork:
     def check_errors(self) -> None:
         """Refuse to commit what the database has given up already.
 
-        :raises UnitOfWorkError: A handler swallowed an error that ended the transaction.
+        :raises UnitOfWorkError: A handler swallowed what ended the transaction.
         """
         for connection, error in self.errors:
-            if _has_ended(connection, error):
+            if has_ended(connection, error):
                 raise UnitOfWorkError(
                     "A handler swallowed an error of the database that ended the"
                     f" transaction: {error}. Nothing was stored. Let such an error"
@@ -385,8 +386,6 @@ def _after_begin(
 
 _CONNECTIONS = "ecotone.connections"
 _watched: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
-_IN_ERROR = 3  # libpq's PQTRANS_INERROR
-_DEADLOCK = 1213
 
 
 def _note_error(context: sa.engine.ExceptionContext) -> None:
@@ -396,18 +395,6 @@ def _note_error(context: sa.engine.ExceptionContext) -> None:
         if connection in unit.session.info.get(_CONNECTIONS, ()):
             unit.errors.append((t.cast(sa.Connection, connection), error))
         unit = unit.outer
-
-
-def _has_ended(connection: sa.Connection, error: BaseException) -> bool:
-    """Whether an error ended the transaction, which the driver doesn't say."""
-    if connection.dialect.name in ("mysql", "mariadb"):
-        # It is rolled back, and the next statement began another one.
-        return error.args[:1] == (_DEADLOCK,)
-    if connection.closed or connection.invalidated:
-        return False
-    # PostgreSQL turns the commit into a rollback without a word.
-    info = getattr(connection.connection.driver_connection, "info", None)
-    return bool(getattr(info, "transaction_status", None) == _IN_ERROR)
 
 
 def begin_immediate(connection: sa.Connection, *, is_fresh: bool) -> None:

@@ -6,6 +6,7 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextlib import suppress
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
@@ -199,8 +200,9 @@ class SessionTransaction:
                 EcotoneSession.roll_back(unit.session)
         except Exception as failure:
             # A lost connection can't be rolled back, which must not hide what happened.
-            unit.session.invalidate()
             error.add_note(f"The rollback failed as well: {failure}")
+            with suppress(sa.exc.SQLAlchemyError):
+                unit.session.invalidate()
 
     def _bring_back(self, unit: UnitOfWork) -> None:
         # After db.session.remove() the registry holds a guest, on a connection that

@@ -28,6 +28,9 @@ class _Opened:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self._is_shut = False
+        #: How often it was shut: each time it gets a new pool.
+        self._pools = 0
+        sa.event.listen(engine, "do_connect", self._note_pool)
         sa.event.listen(engine, "checkin", self._give_back)
 
     def shut(self) -> None:
@@ -37,11 +40,23 @@ class _Opened:
         """
         self._is_shut = True
         self.engine.dispose()
+        self._pools += 1
+
+    def reopen(self) -> None:
+        """Keep connections again."""
+        self._is_shut = False
+
+    def _note_pool(self, dialect: t.Any, record: t.Any, *args: t.Any) -> None:
+        if record is not None:
+            record.info[_POOL] = self._pools
 
     def _give_back(self, connection: t.Any, record: t.Any) -> None:
-        # Nobody would close it in the pool of an engine that isn't used any more.
-        if self._is_shut:
+        # In a pool that no engine has any more nobody would close it.
+        if self._is_shut or record.info.get(_POOL) != self._pools:
             record.invalidate()
+
+
+_POOL = "ecotone.pool"
 
 
 class Tenants:
@@ -208,6 +223,7 @@ class Tenants:
                 opened = self._shut.pop(key, None)
                 if opened is None:
                     opened = _Opened(self._make_engine(key, address))
+                opened.reopen()
                 self._open[key] = opened
                 self.engines[key] = opened.engine
                 while len(self._open) > self._limit:

@@ -23,23 +23,12 @@ PAGES = sorted(DOCS.glob("*.rst"))
 LATER = {
     "ConsoleWriter",
     "console_command",
-    "copy_current_message_context",
-    "MultiTenantConfiguration",
-    "on_tenant_activation",
-    "on_tenant_deactivation",
     "Option",
-    "SQLAlchemyConnectionReference",
-    "TenantConnection",
-    "TenantSession",
     "FetchMode",
     "sql_param",
     "SqlParam",
     "sql_query",
     "sql_write",
-    "with_tenant_resolver",
-    "ECOTONE_DEFAULT_TENANT_BIND",
-    "ECOTONE_TENANT_HEADER",
-    "ECOTONE_TENANTS",
 }
 
 #: Pages that show no code of their own.

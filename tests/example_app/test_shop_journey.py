@@ -29,13 +29,18 @@ CHROMEDRIVER = "/usr/bin/chromedriver"
 Server = subprocess.Popen[str]
 
 
+def without_databases() -> dict[str, str]:
+    """Return the environment without databases that somebody has configured."""
+    return {k: v for k, v in os.environ.items() if not k.endswith("_DATABASE_URL")}
+
+
 @contextmanager
 def demo(folder: Path, port: str = "0") -> t.Iterator[Server]:
     """Start the demo as ``tox run -e demo`` does, by default on a free port."""
     with subprocess.Popen(
         [sys.executable, "-m", "example_app.demo"],
         cwd=ROOT,
-        env={**os.environ, "PORT": port, "TMPDIR": str(folder)},
+        env={**without_databases(), "PORT": port, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         text=True,
     ) as process:

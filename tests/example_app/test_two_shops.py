@@ -9,6 +9,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from example_app.demo import prepare
+from example_app.shops.shop import databases
+
 from .shopper import open_shops
 from .shopper import orders
 from .shopper import Shopper
@@ -53,6 +56,26 @@ def test_badges_name_databases_of_two_kinds(
     assert badges(client.get("/").text) == expected
     assert badges(client.get("/hedgerow/").text) == expected[:1]
     assert badges(client.get("/riverside/cart").text) == expected[1:]
+
+
+def test_demo_keeps_configured_databases(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    postgres_url: str,
+    mariadb_url: str,
+) -> None:
+    """The demo sets up what the environment names, once, and keeps the orders."""
+    monkeypatch.setenv("HEDGEROW_DATABASE_URL", postgres_url)
+    monkeypatch.setenv("RIVERSIDE_DATABASE_URL", mariadb_url)
+    ada = Shopper(prepare(databases(tmp_path)), "riverside")
+    ada.pick("small-pot")
+    ada.order()
+
+    page = prepare(databases(tmp_path)).test_client().get("/").text
+    kinds = [badge.split()[1] for badge in badges(page)]
+    assert kinds == ["PostgreSQL", "MariaDB"]
+    assert "<dd>135</dd>" in page
+    assert "<dd>112</dd>" in page
 
 
 @pytest.mark.parametrize(
@@ -191,8 +214,6 @@ def test_default_databases_are_files_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without configuration each shop has a SQLite file; a variable changes one."""
-    from example_app.shops.shop import databases
-
     monkeypatch.delenv("HEDGEROW_DATABASE_URL", raising=False)
     monkeypatch.setenv("RIVERSIDE_DATABASE_URL", "sqlite:////srv/river.db")
     assert databases(Path("/srv")) == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import typing as t
 
 import pytest
@@ -133,6 +134,23 @@ def test_elsewhere_manifests_are_kept_by_content(
     assert len(boot()) == 3
     assert boot() == []
     assert len(manifests()) == 3
+
+
+def test_few_manifests_are_kept_by_content(site: Site) -> None:
+    """Of the manifests of earlier source the newest ten are kept."""
+    site.write_handlers("first")
+    for number in range(12):
+        folder = site.instance / f"{number:016x}"
+        folder.mkdir(parents=True)
+        (folder / site.manifest.name).touch()
+        os.utime(folder, (number, number))
+    (site.instance / "mine").mkdir()
+
+    site.boot(ECOTONE_ENVIRONMENT="dev", ECOTONE_CACHE_CONFIGURATION="true")
+
+    kept = sorted(path.name for path in site.instance.iterdir())
+    assert len(kept) == 11
+    assert {f"{number:016x}" for number in range(3, 12)} < {*kept}
 
 
 def test_testing_does_not_use_the_manifest_of_production(site: Site) -> None:

@@ -210,7 +210,7 @@ def test_the_recipe_for_migrations(
     assert tables(binds["bind_b"]) == []
     flask("upgrade", "-x", "tenant=tenant_b")
     assert tables(binds["bind_b"]) == ["alembic_version", "customer"]
-    app.write_text(app.read_text() + "    name: Mapped[str | None]\n")
+    app.write_text(app.read_text() + "    age: Mapped[int | None]\n")
     flask("migrate", "-x", "tenant=tenant_a", "-m", "Second")
     flask("upgrade", "-x", "tenant=tenant_b")
     columns = {}
@@ -218,5 +218,5 @@ def test_the_recipe_for_migrations(
         engine = sa.create_engine(url, poolclass=NullPool)
         found = sa.inspect(engine).get_columns("customer")
         columns[name] = [column["name"] for column in found]
-    assert columns == {"bind_a": ["id"], "bind_b": ["id", "name"]}
+    assert columns == {"bind_a": ["id"], "bind_b": ["id", "age"]}
     assert tables(trap) == []

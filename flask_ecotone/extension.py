@@ -73,6 +73,8 @@ class Ecotone:
                     " this version has."
                 )
             configurations.append(given)
+        for service_type, factory in (services or {}).items():
+            check_factory(service_type, factory)
         self._declarations = Declarations(
             None if packages is None else tuple(packages),
             tuple(configurations),
@@ -139,6 +141,7 @@ class Ecotone:
         :param factory: Returns the service; svcs may pass it its container.
         """
         self._refuse_late("provide")
+        check_factory(service_type, factory)
         self._declarations.services[service_type] = factory
 
     def provider(self, factory: F) -> F:
@@ -224,6 +227,19 @@ class Ecotone:
 
 # What the proxy calls itself, as it is asked whenever db.session is used.
 _current_context = app_ctx._get_current_object  # type: ignore[attr-defined]
+
+
+def check_factory(service_type: t.Any, factory: t.Any) -> None:
+    """Refuse an object where a factory is expected.
+
+    :raises ConfigurationError: It can't be called.
+    """
+    if not callable(factory):
+        name = getattr(service_type, "__qualname__", str(service_type))
+        raise ConfigurationError(
+            f"The service {name} was provided as {factory!r:.80}, which is no factory."
+            " Give a function that returns it, for example 'lambda: mailer'."
+        )
 
 
 def _current_routing() -> Tenancy | None:

@@ -12,6 +12,11 @@ from flask.cli import AppGroup
 from ..errors import EcotoneError
 from .writer import print_table
 
+_NO_HANDLERS = (
+    "There are no handlers. Mark one with @command_handler in a module of the"
+    " application's package, or name packages in Ecotone(packages=[…])."
+)
+
 
 class EcotoneGroup(AppGroup):
     """Shows errors of ours in one line; ``--debug`` shows where they come from."""
@@ -73,10 +78,7 @@ def list_command(as_json: bool) -> None:
         click.echo(json.dumps(endpoints, indent=2))
         return
     if not endpoints:
-        click.echo(
-            "There are no handlers. Mark one with @command_handler in a module of the"
-            " application's package, or name packages in Ecotone(packages=[…])."
-        )
+        click.echo(_NO_HANDLERS)
         return
     print_table(
         ("Kind", "Message", "Handler", "Location", "Channel", "Interceptors"),
@@ -111,4 +113,6 @@ def check_command() -> None:
     """
     system = current_app.extensions["ecotone"].check()
     count = len(system.endpoints)
+    if not count:
+        click.echo(_NO_HANDLERS, err=True)
     click.echo(f"{count} endpoint{'' if count == 1 else 's'}, no errors.")

@@ -300,7 +300,10 @@ def _plain(value: t.Any) -> t.Any:
 
 
 def _other_text(value: t.Any) -> t.Any:
-    return value.encode() if isinstance(value, str) else bytes(value).decode()
+    try:
+        return value.encode() if isinstance(value, str) else bytes(value).decode()
+    except UnicodeError as error:
+        raise ConversionError(f"Can't read the payload as text: {error}.") from error
 
 
 def _failure(

@@ -20,6 +20,7 @@ from ..handling.interceptors import Call
 from ..handling.interceptors import Interception
 from ..handling.interceptors import replaced
 from ..message import Message
+from ..reflection import accepts_none
 from ..reflection import Signature
 from ..reflection import type_name
 from .aggregate import Aggregate
@@ -65,6 +66,7 @@ class AggregateHandler:
 
     def action(self) -> Handle:
         """Return a flow that loads an aggregate, calls it and saves it."""
+        self._check_action()
         change = self._change()
         addressing = self._addressing()
 
@@ -122,7 +124,7 @@ class AggregateHandler:
 
         def create(message: Message) -> Outcome:
             made = call(message, owner)
-            if made is None:
+            if made is None and accepts_none(self.signature.returns):
                 return _STOPPED
             aggregate = self.lookup(type(made))
             if aggregate is None:
@@ -196,6 +198,15 @@ class AggregateHandler:
 
     def _addressing(self) -> Addressing:
         return Addressing(self.aggregate, self.marked, self.signature, self.resolution)
+
+    def _check_action(self) -> None:
+        parameters = self.marked.plain.__code__.co_varnames
+        if parameters[:1] == ("cls",):
+            raise HandlerSignatureError(
+                f"{self.marked.where} takes 'cls' and is no class method. Put"
+                " @classmethod under the marker if it makes the aggregate, or name"
+                " the parameter 'self'."
+            )
 
     def _check_factory(self) -> None:
         if self.signature.returns in (None, type(None)):

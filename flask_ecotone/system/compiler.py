@@ -30,6 +30,7 @@ from ..discovery import Marked
 from ..discovery.manifest import DeferredModule
 from ..errors import ConfigurationError
 from ..errors import DuplicateHandlerError
+from ..errors import HandlerSignatureError
 from ..handling.calls import late_bound
 from ..handling.evaluation import evaluation
 from ..handling.evaluation import Resolution
@@ -245,6 +246,12 @@ class _Compiler:
         interception: Interception,
     ) -> Flow:
         said = marked.said
+        if hasattr(marked.owner, "__mapper__") and not marked.is_on_class:
+            raise HandlerSignatureError(
+                f"{marked.where} is a method of a database model that is no aggregate,"
+                " so that nothing would load or save it. Mark the class with"
+                " @aggregate."
+            )
         if said.identifier_mapping or said.identifier_metadata_mapping:
             raise ConfigurationError(
                 f"{marked.where} maps identifiers, which say which aggregate a message"

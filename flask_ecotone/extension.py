@@ -98,16 +98,14 @@ class Ecotone:
                 " Import and use that instance instead."
             )
         db = db or self._db or app.extensions.get("sqlalchemy")
-        closes_services = SVCS_REGISTRY not in app.extensions
-        if closes_services:
-            app.extensions[SVCS_REGISTRY] = svcs.Registry()
+        if SVCS_REGISTRY not in app.extensions:
+            svcs.flask.init_app(app)
         if db is not None:
             scope_by_context(db, _current_context)
             take_over(db, _current_routing, innermost_tenant)
         state = app.extensions["ecotone"] = EcotoneState(app, self._declarations, db)
         app.cli.add_command(ecotone_cli, "ecotone")
         add_console_commands(app, state)
-        state.closes_services = closes_services
         app.teardown_appcontext(state.end_context)
         if fails_fast(app):
             state.compile()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from dataclasses import field
 
 import svcs
-import svcs.flask
 from flask import current_app
 from flask import Flask
 from flask import has_app_context
@@ -96,8 +95,6 @@ class EcotoneState:
         self._transaction: SessionTransaction | None = None
         self._tenancy: Tenancy | None = None
         self._has_tenancy: bool | None = None
-        #: Whether it closes what svcs made for an app context, as nobody else does.
-        self.closes_services = False
         self.recorder: MessageRecorder | None = None
         self.command_bus: CommandBus
         self.query_bus: QueryBus
@@ -190,14 +187,8 @@ class EcotoneState:
 
     def end_context(self, error: BaseException | None) -> None:
         """Hand over what a nested app context wrote to the command around it."""
-        try:
-            if self._transaction is not None:
-                self._transaction.end_guest(error)
-        finally:
-            # Flask spends as much on finding out that a function isn't async as on
-            # this: one function does both.
-            if self.closes_services:
-                svcs.flask.teardown(error)
+        if self._transaction is not None:
+            self._transaction.end_guest(error)
 
     def _guarded(self, make: t.Callable[[], T]) -> T:
         if self._failure is not None:

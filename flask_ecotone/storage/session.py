@@ -413,7 +413,7 @@ def begin_immediate(connection: sa.Connection, *, is_fresh: bool) -> None:
         # The application begins transactions by an event of its own.
         connection.exec_driver_sql("ROLLBACK")
     _write_ahead(connection)
-    # Past SQLAlchemy, as the driver's own BEGIN is: its executing takes twice the time.
+    # Past SQLAlchemy, as the driver's own BEGIN is: it is cheaper for every command.
     cursor = t.cast(t.Any, driver).cursor()
     try:
         cursor.execute("BEGIN IMMEDIATE")

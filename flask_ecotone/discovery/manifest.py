@@ -119,13 +119,11 @@ def clear_manifests(directory: Path) -> None:
 
 
 def forget_outdated(directory: Path) -> None:
-    """Remove manifests of earlier source, but for the newest.
-
-    :raises OSError: They can't be removed.
-    """
-    ages = [(folder.stat().st_mtime, folder) for folder in _folders(directory)]
-    for _, folder in sorted(ages)[:-_KEPT]:
-        _empty(folder)
+    """Remove manifests of earlier source, but for the newest, as far as it goes."""
+    with suppress(OSError):
+        ages = [(folder.stat().st_mtime, folder) for folder in _folders(directory)]
+        for _, folder in sorted(ages)[:-_KEPT]:
+            _empty(folder)
 
 
 def stale(name: str, directory: Path, error: object) -> ConfigurationError:

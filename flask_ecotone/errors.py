@@ -12,7 +12,8 @@
     │   ├── NoHandlerError        nobody handles the command or query
     │   ├── HeaderNotFoundError   a handler needs a header the message lacks
     │   ├── ConversionError       a payload or header can't become the type asked for
-    │   └── MessageDeliveryError  a required reply is missing
+    │   ├── MessageDeliveryError  a required reply is missing
+    │   └── LeaseLostError        a claimed message isn't ours any more
     ├── ModellingError            an aggregate can't be loaded or saved
     │   ├── AggregateNotFoundError
     │   ├── ConcurrencyError      somebody else changed the aggregate first
@@ -76,6 +77,21 @@ class ConversionError(MessagingError):
 
 class MessageDeliveryError(MessagingError):
     """A gateway that promises a value got none."""
+
+
+class LeaseLostError(MessagingError):
+    """A message that a worker had claimed isn't its own any more.
+
+    :param channel: The channel it was claimed from.
+    :param message_id: The id of the message.
+    """
+
+    def __init__(self, channel: str, message_id: str) -> None:
+        super().__init__(
+            f"The message {message_id} of the channel {channel!r} was taken back: its"
+            " lease ran out, or somebody removed it. What was done for it is rolled"
+            " back."
+        )
 
 
 class ModellingError(EcotoneError):

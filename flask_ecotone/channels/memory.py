@@ -1,0 +1,246 @@
+"""A channel in memory, for tests and for what may be lost with the process."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+import typing as t
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+
+from ..errors import ConfigurationError
+from ..errors import LeaseLostError
+from ..message import new_id
+from .protocols import Capability
+from .protocols import ChannelStatus
+from .protocols import Delivery
+from .protocols import Envelope
+
+_ABILITIES = (
+    Capability.PRIORITY
+    | Capability.TIME_TO_LIVE
+    | Capability.BATCH
+    | Capability.ORDERED
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InMemoryChannel:
+    """A channel in the memory of the process.
+
+    Workers in the same process take from it: it is for tests, and for messages that may
+    be lost.
+
+    :param name: The name of the channel.
+    :param delayable: Whether it keeps delayed messages back.
+    """
+
+    name: str
+    delayable: bool = True
+
+    def open(self, surroundings: t.Any) -> MemoryQueue:
+        """Return an empty channel for one application."""
+        return MemoryQueue(self.name, self.delayable, surroundings.now)
+
+
+@dataclass(slots=True)
+class _Stored:
+    envelope: Envelope
+    position: int
+    due_at: float
+    created_at: float
+    expires_at: float | None
+    token: str | None = None
+    attempts: int = 0
+    is_suspect: bool = False
+
+    def order(self) -> tuple[int, int]:
+        return -self.envelope.priority, self.position
+
+
+@dataclass(slots=True)
+class MemoryQueue:
+    """The messages of an :class:`InMemoryChannel` in one application.
+
+    It is the channel, and its only source.
+
+    :param now: Returns the time in seconds since the epoch.
+    """
+
+    name: str
+    delayable: bool = True
+    now: Callable[[], float] = time.time
+    batch: int = 20
+    lease: float = 60.0
+    max_deliveries: int = 5
+    tenant: None = None
+    _stored: dict[int, _Stored] = field(default_factory=dict)
+    _handled: set[tuple[str, str]] = field(default_factory=set)
+    _numbers: t.Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def channel(self) -> str:
+        """The name of the channel."""
+        return self.name
+
+    @property
+    def capabilities(self) -> Capability:
+        """What it can do."""
+        return _ABILITIES | (Capability.DELAY if self.delayable else Capability.NONE)
+
+    def sources(self) -> Sequence[MemoryQueue]:
+        """Return itself."""
+        return (self,)
+
+    def send(self, envelopes: Sequence[Envelope]) -> None:
+        """Take messages.
+
+        :raises ConfigurationError: One is delayed, and the channel can't.
+        """
+        with self._lock:
+            for envelope in envelopes:
+                self._put(envelope)
+
+    def claim(self, limit: int) -> list[Delivery]:
+        """Claim ready messages and return them, the next one first."""
+        with self._lock:
+            now = self.now()
+            self._expire(now)
+            ready = [
+                each
+                for each in self._stored.values()
+                if each.token is None and each.due_at <= now
+            ]
+            suspects = [each for each in ready if each.is_suspect]
+            chosen = suspects[:1] or heapq.nsmallest(limit, ready, key=_Stored.order)
+            for each in chosen:
+                each.token = new_id()
+                each.attempts += 1
+                each.due_at = now + self.lease
+            return [
+                Delivery(each.envelope, each.position, t.cast(str, each.token), n)
+                for each in chosen
+                for n in [each.attempts]
+            ]
+
+    def recover(self) -> None:
+        """Void the claims of workers that disappeared."""
+        with self._lock:
+            now = self.now()
+            for each in self._stored.values():
+                if each.token is not None and each.due_at <= now:
+                    each.token, each.is_suspect = None, True
+
+    def next_due(self) -> float | None:
+        """Return in how many seconds something becomes due; ``None`` if nothing."""
+        with self._lock:
+            now = self.now()
+            waiting = [s.due_at for s in self._stored.values() if s.due_at > now]
+        return min(waiting) - now if waiting else None
+
+    def extend(self, deliveries: Sequence[Delivery]) -> None:
+        """Extend the lease of messages that are still worked on."""
+        with self._lock:
+            until = self.now() + self.lease
+            for delivery in deliveries:
+                stored = self._stored.get(delivery.position)
+                if stored is not None and stored.token == delivery.token:
+                    stored.due_at = until
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove messages that were handled."""
+        with self._lock:
+            for delivery in deliveries:
+                self._owned(delivery)
+                del self._stored[delivery.position]
+
+    def settle(self, delivery: Delivery) -> bool:
+        """Remove a message and note that it was handled."""
+        key = (delivery.envelope.message_id, delivery.envelope.endpoint_id)
+        with self._lock:
+            self.acknowledge([delivery])
+            is_new = key not in self._handled
+            self._handled.add(key)
+        return is_new
+
+    def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Give back messages that nothing was done with."""
+        with self._lock:
+            for delivery in deliveries:
+                stored = self._stored.get(delivery.position)
+                if stored is not None and stored.token == delivery.token:
+                    stored.token, stored.due_at = None, 0.0
+                    stored.attempts -= 1
+
+    def requeue(self, delivery: Delivery, envelope: Envelope) -> None:
+        """Put a message back, changed, behind the others."""
+        with self._lock:
+            self._owned(delivery)
+            del self._stored[delivery.position]
+            self._put(envelope)
+
+    def status(self) -> ChannelStatus:
+        """Return what lies in the channel."""
+        with self._lock:
+            now = self.now()
+            stored = list(self._stored.values())
+        ready = [s for s in stored if s.token is None and s.due_at <= now]
+        ages = [now - s.created_at for s in ready]
+        in_flight = sum(s.token is not None for s in stored)
+        delayed = len(stored) - len(ready) - in_flight
+        return ChannelStatus(len(ready), in_flight, delayed, max(ages, default=None))
+
+    def purge(self) -> int:
+        """Remove everything and return how much it was."""
+        with self._lock:
+            count = len(self._stored)
+            self._stored.clear()
+        return count
+
+    def envelopes(self) -> list[Envelope]:
+        """Return what lies in the channel, delayed messages too, in order."""
+        with self._lock:
+            ordered = sorted(self._stored.values(), key=_Stored.order)
+        return [each.envelope for each in ordered]
+
+    def release_until(self, moment: float) -> None:
+        """Make ready what is due until a moment, in seconds since the epoch."""
+        with self._lock:
+            for each in self._stored.values():
+                if each.token is None and each.due_at <= moment:
+                    each.due_at = 0.0
+
+    def _put(self, envelope: Envelope) -> None:
+        now = self.now()
+        due_at = now + envelope.delay / 1000
+        if envelope.due_at is not None:
+            due_at = envelope.due_at / 1000
+        if due_at > now and not self.delayable:
+            raise ConfigurationError(
+                f"A message for {envelope.endpoint_id} is delayed, and the channel"
+                f" {self.name!r} hands out messages at once. Make it"
+                f" InMemoryChannel({self.name!r}, delayable=True)."
+            )
+        expires_at = None
+        if envelope.time_to_live is not None:
+            expires_at = max(now, due_at) + envelope.time_to_live / 1000
+        number = next(self._numbers)
+        kept = replace(envelope, delay=0, due_at=None)
+        self._stored[number] = _Stored(kept, number, due_at, now, expires_at)
+
+    def _expire(self, now: float) -> None:
+        for position, each in list(self._stored.items()):
+            if each.token is None and each.expires_at is not None:
+                if each.expires_at < now:
+                    del self._stored[position]
+
+    def _owned(self, delivery: Delivery) -> None:
+        stored = self._stored.get(delivery.position)
+        if stored is None or stored.token != delivery.token:
+            raise LeaseLostError(self.name, delivery.envelope.message_id)

@@ -1,0 +1,215 @@
+"""What the rooms nearer to the door know of channels.
+
+A *channel* is what is sent to. A *source* is where a worker takes messages of a channel
+from: one for each database that the channel has messages in. Both speak of envelopes,
+which are messages in writing.
+"""
+
+from __future__ import annotations
+
+import enum
+import typing as t
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+
+#: Where a failed message is given up without a word.
+NULL_CHANNEL: t.Final = "nullChannel"
+#: Where a failed message waits until somebody decides.
+DEAD_LETTER_CHANNEL: t.Final = "dead_letter"
+
+
+class Capability(enum.Flag):
+    """What a channel can do with a message besides handing it on."""
+
+    NONE = 0
+    #: It hands a message out once its delay is over.
+    DELAY = enum.auto()
+    #: It hands out more important messages first.
+    PRIORITY = enum.auto()
+    #: It gives up messages that nobody took in time.
+    TIME_TO_LIVE = enum.auto()
+    #: It takes many messages at once for hardly more than one.
+    BATCH = enum.auto()
+    #: It hands out messages of one priority in the order they were sent.
+    ORDERED = enum.auto()
+    #: It sends and acknowledges in the transaction of the session.
+    TRANSACTIONAL = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message in writing.
+
+    :param endpoint_id: Whom it is for.
+    :param message_id: The id of the message; copies for several endpoints share it.
+    :param body: The payload.
+    :param headers: The headers, a JSON object.
+    :param delay: Milliseconds after which it may be handed out.
+    :param due_at: When it may be handed out, in milliseconds since the epoch; in place
+        of a delay.
+    :param time_to_live: Milliseconds after which nobody needs it any more.
+    :param priority: Higher is handed out earlier.
+    """
+
+    endpoint_id: str
+    message_id: str
+    body: bytes
+    headers: str
+    delay: int = 0
+    due_at: int | None = None
+    time_to_live: int | None = None
+    priority: int = 0
+
+    def postponed(self, delay: int, headers: str | None = None) -> Envelope:
+        """Return the same message, due after a delay in milliseconds."""
+        written = self.headers if headers is None else headers
+        return replace(self, delay=delay, due_at=None, headers=written)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that a worker has claimed.
+
+    :param envelope: The message.
+    :param position: Where it lies in its source.
+    :param token: Shows that the claim is still ours.
+    :param attempts: How often it was claimed, this time included.
+    """
+
+    envelope: Envelope
+    position: t.Any
+    token: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatus:
+    """What lies in a source just now.
+
+    :param oldest_age: Seconds that the oldest ready message has waited.
+    """
+
+    ready: int = 0
+    in_flight: int = 0
+    delayed: int = 0
+    oldest_age: float | None = None
+
+
+class Source(t.Protocol):
+    """Where a worker takes the messages of a channel from."""
+
+    #: The name of the channel.
+    channel: str
+    #: Whose database it is; ``None`` for the default one, or if there are no tenants.
+    tenant: str | None
+    capabilities: Capability
+    #: How many messages to claim at once.
+    batch: int
+    #: Seconds after which a claim that isn't extended is void.
+    lease: float
+    #: How often a message may be claimed before it is taken for a killer of workers.
+    max_deliveries: int
+
+    def claim(self, limit: int) -> Sequence[Delivery]:
+        """Claim ready messages and return them, the next one first.
+
+        A message whose worker disappeared is claimed alone, so that no other one is
+        blamed if it takes this worker along, too.
+        """
+        ...
+
+    def recover(self) -> None:
+        """Make ready what is due: after a delay, or because its worker disappeared."""
+        ...
+
+    def next_due(self) -> float | None:
+        """Return in how many seconds something becomes due; ``None`` if nothing."""
+        ...
+
+    def extend(self, deliveries: Sequence[Delivery]) -> None:
+        """Extend the lease of messages that are claimed and still worked on."""
+        ...
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove messages that were handled.
+
+        A transactional source does it in the transaction of the session.
+
+        :raises LeaseLostError: One of them isn't ours any more.
+        """
+        ...
+
+    def settle(self, delivery: Delivery) -> bool:
+        """Remove a message and note, in the same transaction, that it was handled.
+
+        :return: Whether it is handled for the first time.
+        :raises LeaseLostError: It isn't ours any more.
+        """
+        ...
+
+    def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Give back messages that nothing was done with."""
+        ...
+
+    def requeue(self, delivery: Delivery, envelope: Envelope) -> None:
+        """Put a message back, changed, behind the others; at once or not at all.
+
+        :raises LeaseLostError: It isn't ours any more.
+        """
+        ...
+
+    def status(self) -> ChannelStatus:
+        """Return what lies in the source."""
+        ...
+
+    def purge(self) -> int:
+        """Remove everything and return how much it was."""
+        ...
+
+
+class Channel(t.Protocol):
+    """What is sent to, in one application."""
+
+    name: str
+    capabilities: Capability
+
+    def send(self, envelopes: Sequence[Envelope]) -> None:
+        """Take messages. A transactional channel does so in the session."""
+        ...
+
+    def sources(self) -> Sequence[Source]:
+        """Return where its messages are; empty if it is only sent to."""
+        ...
+
+
+class ChannelConfiguration(t.Protocol):
+    """What an application says about a channel. It opens one for each application."""
+
+    name: str
+
+    def open(self, surroundings: t.Any) -> Channel:
+        """Return the channel of an application.
+
+        :param surroundings: What the application has; see
+            :class:`~flask_ecotone.channels.opening.ChannelSurroundings`.
+        """
+        ...
+
+
+class Outbox(t.Protocol):
+    """Sends messages along with the transaction of the caller, or not at all."""
+
+    def put(self, channel: Channel, envelopes: Sequence[Envelope]) -> None:
+        """Send messages when the transaction is committed, at once if there is none."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is being done that may yet be given up."""
+        ...
+
+    def collecting(self, proceed: Callable[[], t.Any]) -> t.Any:
+        """Call something; what it sends goes out when it is done, not if it fails."""
+        ...

@@ -1,12 +1,18 @@
 """Ecotone for Flask: commands, queries, events and aggregates on messaging."""
 
+from .channels import DatabaseChannel as DatabaseChannel
+from .channels import InMemoryChannel as InMemoryChannel
+from .channels.dead_letters import DeadLetter as DeadLetter
 from .console import ConsoleWriter as ConsoleWriter
+from .consuming import ErrorHandler as ErrorHandler
+from .consuming import FailedMessage as FailedMessage
 from .decorators import add_header as add_header
 from .decorators import after as after
 from .decorators import aggregate as aggregate
 from .decorators import aggregate_events as aggregate_events
 from .decorators import aggregate_type as aggregate_type
 from .decorators import around as around
+from .decorators import asynchronous as asynchronous
 from .decorators import before as before
 from .decorators import business_method as business_method
 from .decorators import command_handler as command_handler
@@ -14,8 +20,14 @@ from .decorators import ConfigVariable as ConfigVariable
 from .decorators import console_command as console_command
 from .decorators import content_type as content_type
 from .decorators import converter as converter
+from .decorators import deduplicated as deduplicated
+from .decorators import delayed as delayed
+from .decorators import delayed_retry as delayed_retry
+from .decorators import DelayedRetry as DelayedRetry
 from .decorators import EndpointMarker as EndpointMarker
 from .decorators import environment as environment
+from .decorators import error_channel as error_channel
+from .decorators import ErrorChannel as ErrorChannel
 from .decorators import event_handler as event_handler
 from .decorators import Fetch as Fetch
 from .decorators import Header as Header
@@ -48,10 +60,13 @@ from .decorators import TargetIdentifier as TargetIdentifier
 from .decorators import TargetVersion as TargetVersion
 from .decorators import TenantConnection as TenantConnection
 from .decorators import TenantSession as TenantSession
+from .decorators import time_to_live as time_to_live
 from .decorators import Version as Version
 from .decorators import with_tenant_resolver as with_tenant_resolver
 from .decorators import without_transaction as without_transaction
+from .decorators import WithoutTransaction as WithoutTransaction
 from .definitions import FetchMode as FetchMode
+from .definitions import RetryTemplate as RetryTemplate
 from .extension import Ecotone as Ecotone
 from .gateways import CommandBus as CommandBus
 from .gateways import EventBus as EventBus

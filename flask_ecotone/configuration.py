@@ -33,6 +33,7 @@ class Config:
     environment: str = "production"
     handler_commit: str = "flush"
     instant_retries: int = 0
+    default_error_channel: str | None = None
     test: bool = False
     fail_fast: bool = False
     #: Whether what a boot finds is kept for the next one.
@@ -74,6 +75,7 @@ def read_config(app: Flask) -> Config:
         environment=environment,
         handler_commit=commit,
         instant_retries=_number(app, "ECOTONE_INSTANT_RETRIES", 0),
+        default_error_channel=_text(app, "ECOTONE_DEFAULT_ERROR_CHANNEL"),
         test=_flag(app, "ECOTONE_TEST", False),
         fail_fast=fails_fast(app),
     )

@@ -238,6 +238,93 @@ class PropagateHeadersMark(Mark):
     propagate: bool
 
 
+@dataclass(frozen=True, slots=True)
+class RetryTemplate:
+    """When something that failed is tried again.
+
+    :param initial: Milliseconds before the first retry.
+    :param multiplier: How many times longer each further one waits.
+    :param max_delay: The longest wait in milliseconds; a cap, not an end.
+    :param max_attempts: How many retries there are; ``None`` for no end.
+    :param jitter: The part of a wait, 0 to 1, that is left to chance, so that what
+        failed together doesn't come back together.
+    """
+
+    initial: int = 1000
+    multiplier: float = 1.0
+    max_delay: int | None = None
+    max_attempts: int | None = 3
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.initial < 0 or self.multiplier < 1 or not 0 <= self.jitter <= 1:
+            raise ConfigurationError(
+                f"A retry has initial={self.initial}, multiplier={self.multiplier},"
+                f" jitter={self.jitter}. It waits 0 ms or more, 1 time or more longer"
+                " each time, and leaves a part of 0 to 1 of it to chance."
+            )
+        if self.max_attempts is not None and self.max_attempts < 0:
+            raise ConfigurationError(
+                f"A retry has max_attempts={self.max_attempts}. Give a number, or None"
+                " for no end."
+            )
+
+    def delay(self, retry: int, chance: float = 0.0) -> int | None:
+        """Return the milliseconds to wait; ``None`` if there is no such retry.
+
+        :param retry: The number of the retry, from 1.
+        :param chance: A random number from 0 to 1.
+        """
+        if self.max_attempts is not None and retry > self.max_attempts:
+            return None
+        longest = _MAX_DELAY if self.max_delay is None else self.max_delay
+        try:
+            wait = min(self.initial * self.multiplier ** (retry - 1), longest)
+        except OverflowError:
+            wait = longest
+        return int(wait * (1 - self.jitter * chance))
+
+
+_MAX_DELAY = 365 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsynchronousMark(Mark):
+    """A handler, or what a bus sends, is handled by a worker."""
+
+    channels: tuple[str, ...]
+    #: Marks that count only while a worker handles a message.
+    execution: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DelayedRetryMark(Mark):
+    """A message that failed comes back after a while."""
+
+    retry: RetryTemplate
+    #: Where it goes when all retries failed.
+    dead_letter: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorChannelMark(Mark):
+    """A message that failed goes to a channel."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeduplicatedMark(Mark):
+    """A message with a key that was handled already isn't handled again."""
+
+    #: The name of a header or an expression; ``None``: the id of the message.
+    key: t.Any = None
+    #: What the key is unique in; ``None``: the endpoint.
+    scope: str | None = None
+    #: ``"skip"``, ``"raise"`` or ``"return_cached"``.
+    on_duplicate: str = "skip"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantHookMark(Mark):
     """A function is called when a tenant is activated, or deactivated."""

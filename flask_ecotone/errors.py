@@ -13,7 +13,9 @@
     │   ├── HeaderNotFoundError   a handler needs a header the message lacks
     │   ├── ConversionError       a payload or header can't become the type asked for
     │   ├── MessageDeliveryError  a required reply is missing
-    │   └── LeaseLostError        a claimed message isn't ours any more
+    │   ├── LeaseLostError        a claimed message isn't ours any more
+    │   ├── DuplicateMessageError a message was handled already
+    │   └── UnknownEndpointError  a message is for an endpoint that isn't there
     ├── ModellingError            an aggregate can't be loaded or saved
     │   ├── AggregateNotFoundError
     │   ├── ConcurrencyError      somebody else changed the aggregate first
@@ -92,6 +94,14 @@ class LeaseLostError(MessagingError):
             " lease ran out, or somebody removed it. What was done for it is rolled"
             " back."
         )
+
+
+class DuplicateMessageError(MessagingError):
+    """A message was sent again that was handled already."""
+
+
+class UnknownEndpointError(MessagingError):
+    """A message from a channel is for an endpoint that the application doesn't have."""
 
 
 class ModellingError(EcotoneError):

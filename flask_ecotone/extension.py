@@ -16,14 +16,18 @@ from flask.globals import app_ctx
 from .cli import add_console_commands
 from .cli import ecotone_cli
 from .configuration import fails_fast
+from .consuming import ErrorHandler
 from .errors import ConfigurationError
 from .gateways import CommandBus
 from .gateways import EventBus
 from .gateways import QueryBus
+from .messaging import check_channels
+from .messaging import is_channel
 from .state import Declarations
 from .state import EcotoneState
 from .state import Provider
 from .state import SVCS_REGISTRY
+from .storage import tables
 from .storage.scopes import scope_by_context
 from .storage.session import take_over
 from .system import MessagingSystem
@@ -65,20 +69,30 @@ class Ecotone:
         services: dict[t.Any, Callable[..., t.Any]] | None = None,
     ) -> None:
         self._db = db
-        configurations = []
+        configurations, handlers, opened = [], [], []
         for given in (*channels, *extensions):
-            if not isinstance(given, MultiTenantConfiguration):
+            if isinstance(given, MultiTenantConfiguration):
+                configurations.append(given)
+            elif isinstance(given, ErrorHandler):
+                handlers.append(given)
+            elif is_channel(given):
+                opened.append(given)
+            else:
                 raise ConfigurationError(
-                    f"Ecotone() was given {given!r}, which configures nothing that"
-                    " this version has."
+                    f"Ecotone() was given {given!r:.80}, which configures nothing that"
+                    " this version has. Give it channels such as"
+                    " DatabaseChannel('orders'), an ErrorHandler or a"
+                    " MultiTenantConfiguration."
                 )
-            configurations.append(given)
+        check_channels(opened)
         for service_type, factory in (services or {}).items():
             check_factory(service_type, factory)
         self._declarations = Declarations(
             None if packages is None else tuple(packages),
             tuple(configurations),
             dict(services or {}),
+            channels=tuple(opened),
+            error_handlers=tuple(handlers),
         )
         if app is not None:
             self.init_app(app)
@@ -103,6 +117,8 @@ class Ecotone:
         if db is not None:
             scope_by_context(db, _current_context)
             take_over(db, _current_routing, innermost_tenant)
+            if self._declarations.has_database_channels:
+                tables.register(db)
         state = app.extensions["ecotone"] = EcotoneState(app, self._declarations, db)
         app.cli.add_command(ecotone_cli, "ecotone")
         add_console_commands(app, state)

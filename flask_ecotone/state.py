@@ -13,11 +13,15 @@ from flask import Flask
 from flask import has_app_context
 from flask import has_request_context
 
+from .channels import DatabaseChannel
+from .channels.dead_letters import DeadLetter
 from .cli import check_console_commands
 from .configuration import AppVariables
 from .configuration import Config
 from .configuration import configured_tenants
 from .configuration import read_config
+from .consuming import ErrorHandler
+from .databases import AppDatabases
 from .definitions import InstantRetryMark
 from .discovery import Catalogue
 from .errors import ConfigurationError
@@ -28,6 +32,7 @@ from .gateways import CommandBus
 from .gateways import EventBus
 from .gateways import QueryBus
 from .message import checked_metadata
+from .messaging import Messaging
 from .scanning import Scan
 from .scanning import Scanner
 from .services import Services
@@ -62,8 +67,15 @@ class Declarations:
     packages: tuple[str, ...] | None = None
     configurations: tuple[MultiTenantConfiguration, ...] = ()
     services: dict[t.Any, t.Callable[..., t.Any]] = field(default_factory=dict)
+    channels: tuple[t.Any, ...] = ()
+    error_handlers: tuple[ErrorHandler, ...] = ()
     registered: list[t.Any] = field(default_factory=list)
     metadata_providers: list[Provider] = field(default_factory=list)
+
+    @property
+    def has_database_channels(self) -> bool:
+        """Whether messages are kept in the application's database."""
+        return any(isinstance(each, DatabaseChannel) for each in self.channels)
 
 
 class EcotoneState:
@@ -96,6 +108,7 @@ class EcotoneState:
         self._tenancy: Tenancy | None = None
         self._has_tenancy: bool | None = None
         self.recorder: MessageRecorder | None = None
+        self.messaging: Messaging | None = None
         self.command_bus: CommandBus
         self.query_bus: QueryBus
         self.event_bus: EventBus
@@ -228,6 +241,7 @@ class EcotoneState:
             tenancy.tenants.check()
         if config.test and self.recorder is None:
             self.recorder = MessageRecorder()
+        messaging = self._open_channels(transaction)
         retries = config.instant_retries
         system = compile_system(
             catalogue,
@@ -243,6 +257,7 @@ class EcotoneState:
                 provider=self._provider(),
                 tenancy=tenancy,
                 connections=connections,
+                channels=messaging.channels if messaging else None,
                 deferred=manifest.deferred if manifest else (),
                 load=self.scanner.load,
                 order=manifest.order if manifest else (),
@@ -259,6 +274,10 @@ class EcotoneState:
         self.query_bus = services.get(QueryBus)
         self.event_bus = services.get(EventBus)
         self._transaction = transaction
+        if messaging is not None:
+            messaging.complete(system)
+            services.provide_value(DeadLetter, messaging.dead_letters)
+            self.messaging = messaging
         self.scanner.remember(scan, system)
         self._system = system
         return system
@@ -289,6 +308,24 @@ class EcotoneState:
             return None, []
         transaction = SessionTransaction(db, self._engines(db), config.handler_commit)
         return transaction, [SQLAlchemyRepository(db.session.registry)]
+
+    def _open_channels(
+        self, transaction: SessionTransaction | None
+    ) -> Messaging | None:
+        declared, db = self.declarations, self._db
+        if not declared.channels:
+            return None
+        databases = None
+        if db is not None:
+            databases = AppDatabases(db, self._engines(db), lambda: self.tenancy)
+        return Messaging(
+            self._app,
+            declared.channels,
+            declared.error_handlers,
+            self.config.default_error_channel,
+            databases,
+            transaction,
+        )
 
     def _statements(self) -> SessionStatements | None:
         db = self._db

@@ -21,7 +21,13 @@ PACKAGE = Path(__file__).parent.parent / "flask_ecotone"
 LAYERS: t.Final[dict[int, tuple[str, ...]]] = {
     0: ("errors", "message", "definitions", "signals", "reflection"),
     1: ("context", "console", "conversion", "decorators"),
-    2: ("discovery", "services", "storage.protocols", "channels.protocols"),
+    2: (
+        "discovery",
+        "services",
+        "storage.protocols",
+        "storage.tables",
+        "channels.protocols",
+    ),
     3: ("handling", "tenancy", "storage", "channels"),
     4: ("modelling", "projecting"),
     5: ("system",),
@@ -29,6 +35,8 @@ LAYERS: t.Final[dict[int, tuple[str, ...]]] = {
     7: (
         "extension",
         "configuration",
+        "databases",
+        "messaging",
         "state",
         "scanning",
         "globals",

@@ -162,11 +162,10 @@ class MemoryQueue:
 
     def settle(self, delivery: Delivery) -> bool:
         """Remove a message and note that it was handled."""
-        key = (delivery.envelope.message_id, delivery.envelope.endpoint_id)
         with self._lock:
             self.acknowledge([delivery])
-            is_new = key not in self._handled
-            self._handled.add(key)
+            is_new = _key(delivery) not in self._handled
+            self._handled.add(_key(delivery))
         return is_new
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
@@ -184,6 +183,22 @@ class MemoryQueue:
             self._owned(delivery)
             del self._stored[delivery.position]
             self._put(envelope)
+
+    def discard(self, delivery: Delivery) -> None:
+        """Remove a message that is given up."""
+        self.acknowledge([delivery])
+
+    def handled_before(self, deliveries: Sequence[Delivery]) -> set[t.Any]:
+        """Return the positions of those messages that were handled already."""
+        return {d.position for d in deliveries if _key(d) in self._handled}
+
+    def finish(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove messages and note them as handled."""
+        with self._lock:
+            for delivery in deliveries:
+                stored = self._stored.get(delivery.position)
+                if stored is not None and stored.token == delivery.token:
+                    self.settle(delivery)
 
     def status(self) -> ChannelStatus:
         """Return what lies in the channel."""
@@ -244,3 +259,7 @@ class MemoryQueue:
         stored = self._stored.get(delivery.position)
         if stored is None or stored.token != delivery.token:
             raise LeaseLostError(self.name, delivery.envelope.message_id)
+
+
+def _key(delivery: Delivery) -> tuple[str, str]:
+    return delivery.envelope.message_id, delivery.envelope.endpoint_id

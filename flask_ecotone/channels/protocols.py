@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 
+from ..message import Message
+
 #: Where a failed message is given up without a word.
 NULL_CHANNEL: t.Final = "nullChannel"
 #: Where a failed message waits until somebody decides.
@@ -160,6 +162,24 @@ class Source(t.Protocol):
         """
         ...
 
+    def discard(self, delivery: Delivery) -> None:
+        """Remove a message that is given up.
+
+        :raises LeaseLostError: It isn't ours any more.
+        """
+        ...
+
+    def handled_before(self, deliveries: Sequence[Delivery]) -> set[t.Any]:
+        """Return the positions of those messages that were handled already."""
+        ...
+
+    def finish(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove messages, and note them as handled, in a transaction of its own.
+
+        Those that aren't ours any more are left to who has them.
+        """
+        ...
+
     def status(self) -> ChannelStatus:
         """Return what lies in the source."""
         ...
@@ -198,18 +218,24 @@ class ChannelConfiguration(t.Protocol):
         ...
 
 
+#: A message and the channel that it goes to.
+Post = tuple[Channel, Envelope]
+
+
 class Outbox(t.Protocol):
     """Sends messages along with the transaction of the caller, or not at all."""
 
-    def put(self, channel: Channel, envelopes: Sequence[Envelope]) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether something is going on that may yet be given up, messages included."""
+        ...
+
+    def put(self, posts: Sequence[Post]) -> None:
         """Send messages when the transaction is committed, at once if there is none."""
         ...
 
-    @property
-    def is_open(self) -> bool:
-        """Whether something is being done that may yet be given up."""
-        ...
-
-    def collecting(self, proceed: Callable[[], t.Any]) -> t.Any:
-        """Call something; what it sends goes out when it is done, not if it fails."""
+    def collecting(
+        self, proceed: Callable[[Message], t.Any]
+    ) -> Callable[[Message], t.Any]:
+        """Return a call whose messages go out when it is done, and not if it fails."""
         ...

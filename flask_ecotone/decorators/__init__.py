@@ -1,5 +1,14 @@
 """Markers: what the user writes. They store a definition and return the same object."""
 
+from .asynchronous import asynchronous as asynchronous
+from .asynchronous import deduplicated as deduplicated
+from .asynchronous import delayed as delayed
+from .asynchronous import delayed_retry as delayed_retry
+from .asynchronous import DelayedRetry as DelayedRetry
+from .asynchronous import error_channel as error_channel
+from .asynchronous import ErrorChannel as ErrorChannel
+from .asynchronous import time_to_live as time_to_live
+from .asynchronous import WithoutTransaction as WithoutTransaction
 from .console import console_command as console_command
 from .endpoints import add_header as add_header
 from .endpoints import content_type as content_type

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace
 
 from ..decorators.pointcuts import Pointcut
 from ..definitions import Advice
@@ -61,11 +62,18 @@ class Interception:
     after: tuple[Step, ...] = ()
     #: Whose all the steps are.
     names: tuple[str, ...] = ()
+    #: How many of the first steps come before a message is sent to a channel.
+    presends: int = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing intercepts."""
         return not (self.entering or self.names)
+
+    def split(self) -> tuple[Interception, Interception]:
+        """Return what comes before a message is sent to a channel, and the rest."""
+        sending = Interception(self.entering[: self.presends])
+        return sending, replace(self, entering=self.entering[self.presends :])
 
     def enter(self, message: Message, without: Collection[str] = ()) -> Message | None:
         """Run what comes before the call; ``None`` stops the message.
@@ -209,6 +217,7 @@ class Interceptors:
             ),
             tuple(steps[Advice.AFTER]),
             tuple(p.marked.qualified_name for p in applied),
+            len(entering[Advice.PRESEND]),
         )
 
     def _is_required(self, prepared: _Prepared, required: list[t.Any]) -> bool:

@@ -21,6 +21,8 @@ from ..errors import UnitOfWorkError
 from .endings import has_ended
 from .models import changed_meanwhile
 from .protocols import Routing
+from .staging import before_savepoint
+from .staging import watch
 
 if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -167,6 +169,8 @@ class EcotoneSession(sa_orm.Session):
                 " begun and commits when the command is done: remove the call, or use"
                 " 'with db.session.begin_nested()' for a part that can be given up."
             )
+        if nested:
+            before_savepoint(self)
         begun = super().begin(nested)
         if not nested:
             self._block = weakref.ref(begun)
@@ -308,6 +312,7 @@ def take_over(
     sa.event.listen(session_class, "after_flush", _note_flush)
     sa.event.listen(session_class, "after_commit", _forget_writes)
     sa.event.listen(session_class, "after_rollback", _forget_writes)
+    watch(session_class)
     factory.class_ = session_class
     registry = db.session.registry
     registry.scopefunc = _scope_by_routing(

@@ -40,6 +40,8 @@ class SessionTransaction:
         self._db = db
         self._engines = engines
         self._on_commit = on_commit
+        #: Called before a transaction is begun: makes our tables.
+        self.prepare: Callable[[], None] | None = None
 
     @property
     def is_active(self) -> bool:
@@ -61,6 +63,8 @@ class SessionTransaction:
                 return proceed()
         session = self._session()
         has_begun = session.in_transaction()
+        if self.prepare is not None and not has_begun:
+            self.prepare()
         if has_begun:
             self._refuse_block(session)
         unit = UnitOfWork(

@@ -16,6 +16,7 @@ from ..conversion import compile_expression
 from ..conversion import Conversion
 from ..conversion import user_converter
 from ..decorators.pointcuts import EndpointMark
+from ..definitions import AsynchronousMark
 from ..definitions import HandlerMark
 from ..definitions import HeaderMark
 from ..definitions import InstantRetryMark
@@ -40,6 +41,7 @@ from ..handling.flows import replying_flow
 from ..handling.interceptors import Interception
 from ..handling.interceptors import Interceptors
 from ..handling.pointcuts import JoinPoint
+from ..handling.writing import Writing
 from ..message import Message
 from ..modelling.aggregate import Aggregate
 from ..modelling.handlers import AggregateHandler
@@ -53,6 +55,10 @@ from ..storage.protocols import Connections
 from ..storage.protocols import Hook
 from ..storage.protocols import ModelRepository
 from ..storage.protocols import Transaction
+from .asynchronous import Channels
+from .asynchronous import check_asynchronous
+from .asynchronous import Entrance
+from .asynchronous import recovery_of
 from .console import ConsoleCommands
 from .deferred import Deferred
 from .endpoint import Endpoint
@@ -89,6 +95,8 @@ class Configuration:
     deferred: Iterable[DeferredModule] = ()
     load: Callable[[DeferredModule], Iterable[Marked[HandlerMark]]] = lambda module: ()
     order: Iterable[str] = ()
+    #: The channels of asynchronous handlers; without any they run at once.
+    channels: Channels | None = None
     #: What to say besides when nothing handles a message.
     hint: str = ""
     #: Where console commands write unless whoever runs them says otherwise.
@@ -130,7 +138,9 @@ class _Compiler:
             configuration.observer,
             configuration.provider,
             configuration.tenancy,
+            configuration.channels.outbox if configuration.channels else None,
         )
+        self._channels = configuration.channels
         self._resolution = Resolution(
             conversion,
             services,
@@ -152,6 +162,9 @@ class _Compiler:
             catalogue.named_events,
             Deferred(configuration.deferred, self._load, configuration.hint),
         )
+        self._writing = Writing(conversion, catalogue.named_events)
+        self._system.channels = configuration.channels
+        self._system.writing = self._writing
         self._handlers_of = configuration.load
         self._numbers = {name: n for n, name in enumerate(configuration.order)}
 
@@ -206,7 +219,13 @@ class _Compiler:
     ) -> Endpoint:
         marked, signature = found.marked, found.signature
         aggregate = aggregate_of(found, self._system)
-        interception = self._interception(marked)
+        said = marked.mark(AsynchronousMark)
+        check_asynchronous(marked, said)
+        if marked.said.kind is Kind.QUERY or self._channels is None:
+            said = None
+        sending, interception = self._interception(marked).split()
+        if said is None:
+            interception = self._interception(marked)
         if aggregate is None:
             handle = self._service(marked, signature, interception)
         else:
@@ -218,7 +237,7 @@ class _Compiler:
                 " the tenant header: send it as metadata."
             )
         retry = marked.mark(InstantRetryMark)
-        if marked.said.kind is not Kind.COMMAND:
+        if marked.said.kind is not Kind.COMMAND and said is None:
             if marks_of(marked.function, InstantRetryMark):
                 raise ConfigurationError(
                     f"{marked.where} has @instant_retry, which repeats a whole unit of"
@@ -227,16 +246,42 @@ class _Compiler:
                 )
             retry = None
         priority = marked.mark(PriorityMark)
+        name = endpoint_id(marked)
+        entrance = self._entrance(name, marked, said, sending) if said else None
+        execution = said.execution if said else ()
         return Endpoint(
-            id=endpoint_id(marked),
+            id=name,
             marked=marked,
             types=tuple(dict.fromkeys(found.types + (action.types if action else ()))),
             interceptors=interception.names,
             priority=priority.priority if priority else 1,
             is_aggregate=aggregate is not None,
-            is_transactional=marked.mark(WithoutTransactionMark) is None,
+            is_transactional=marked.mark(WithoutTransactionMark) is None
+            and not any(isinstance(each, WithoutTransactionMark) for each in execution),
             retry=retry,
-            handle=handle,
+            handle=entrance or handle,
+            execute=handle if entrance else None,
+            entrance=entrance,
+            channels=(entrance.channel.name, *entrance.slip) if entrance else (),
+            recovery=recovery_of(marked, execution),
+        )
+
+    def _entrance(
+        self,
+        name: str,
+        marked: Marked[HandlerMark],
+        said: AsynchronousMark,
+        sending: Interception,
+    ) -> Entrance:
+        channels = t.cast(Channels, self._channels)
+        first, *slip = channels.route(said, name, marked.where)
+        return Entrance(
+            name,
+            channels.get(first),
+            tuple(slip),
+            sending,
+            self._writing,
+            channels.outbox,
         )
 
     def _service(
@@ -276,6 +321,8 @@ class _Compiler:
         handle: Handle
         if action is not None:
             other = self._interception(action.marked)
+            if marked.mark(AsynchronousMark) and self._channels is not None:
+                other = other.split()[1]
             changing = self._aggregate_handler(action, aggregate, other)
             handle = handler.create_or(changing)
             if found.types != action.types:

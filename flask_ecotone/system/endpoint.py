@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..channels.protocols import Outbox
+from ..definitions import DelayedRetryMark
+from ..definitions import ErrorChannelMark
 from ..definitions import HandlerMark
 from ..definitions import InstantRetryMark
 from ..definitions import Kind
 from ..discovery import Marked
 from ..message import Message
 from ..reflection import location
+from .asynchronous import Entrance
 
 #: Handles a message and returns what the sender gets.
 Flow = Callable[[Message], t.Any]
@@ -32,7 +37,16 @@ class Endpoint:
     is_aggregate: bool
     is_transactional: bool
     retry: InstantRetryMark | None
+    #: What a bus calls: the handler, or for an asynchronous one what sends the message.
     handle: Flow
+    #: What a worker calls.
+    execute: Flow | None = None
+    #: How messages come into the channels of an asynchronous endpoint.
+    entrance: Entrance | None = None
+    #: Its channels, in the order that messages pass them.
+    channels: tuple[str, ...] = ()
+    #: What is done with messages that failed.
+    recovery: DelayedRetryMark | ErrorChannelMark | None = None
     #: Its place among all handlers, in the order they were found.
     number: int = 0
 
@@ -60,7 +74,25 @@ class Endpoint:
             "message": self.name or " | ".join(c.__qualname__ for c in self.types),
             "handler": self.marked.qualified_name,
             "location": location(self.marked.function),
-            "channel": "direct",
+            "channel": ", ".join(self.channels) or "direct",
             "output_channel": said.output_channel,
             "interceptors": list(self.interceptors),
         }
+
+
+def fan_out(calls: Sequence[tuple[Endpoint, Message]], outbox: Outbox | None) -> None:
+    """Send an event to asynchronous endpoints and call the others.
+
+    The copies come first, in the order of what happened. Where no transaction would
+    take them back, they wait until the other handlers have not failed.
+    """
+    entered = [(e.entrance, m) for e, m in calls if e.entrance is not None]
+    posts = [post for entrance, m in entered if (post := entrance.post(m)) is not None]
+    is_open = outbox is not None and outbox.is_open
+    if outbox is not None and is_open:
+        outbox.put(posts)
+    for endpoint, message in calls:
+        if endpoint.entrance is None:
+            endpoint.handle(message)
+    if outbox is not None and not is_open:
+        outbox.put(posts)

@@ -23,6 +23,7 @@ from ..message import REPLY_CONTENT_TYPE
 from ..message import ROUTING_KEY
 from ..storage.protocols import Transaction
 from .endpoint import Endpoint
+from .endpoint import fan_out
 from .endpoint import Flow
 from .routes import EventRoutes
 from .routes import UniqueRoutes
@@ -185,6 +186,8 @@ class UniquePipeline:
             is_transactional = plan.is_transactional and endpoint.is_transactional
             if transaction is not None and is_transactional:
                 flow = _transactional(flow, transaction)
+            if around.outbox is not None:
+                flow = around.outbox.collecting(flow)
         flow = around.for_tenant(flow)
         if plan.kind is Kind.COMMAND:
             retry = endpoint.retry or plan.retry or around.retry
@@ -215,17 +218,16 @@ class EventPipeline:
         headers = named_headers(name, media_type, metadata)
         message = self._around.message(payload, headers)
 
+        decoder = self._around.conversion.decoder
+
         def deliver(entered: Message) -> None:
-            converted: dict[type, Message] = {}
-            for endpoint, cls in subscriptions:
-                if cls is None:
-                    endpoint.handle(entered)
-                    continue
-                if cls not in converted:
-                    decode = self._around.conversion.decoder(cls)
-                    value = decode(entered.payload, entered.header(CONTENT_TYPE))
+            converted: dict[type | None, Message] = {None: entered}
+            for _, cls in subscriptions:
+                if cls is not None and cls not in converted:
+                    value = decoder(cls)(entered.payload, entered.header(CONTENT_TYPE))
                     converted[cls] = replaced(entered, value)
-                endpoint.handle(converted[cls])
+            calls = [(endpoint, converted[cls]) for endpoint, cls in subscriptions]
+            fan_out(calls, self._around.outbox)
 
         self._log(message, [endpoint for endpoint, _ in subscriptions])
         self._enter(message, self._surrounded(deliver))
@@ -295,10 +297,17 @@ class EventPipeline:
 
     def _flows_of_class(self, cls: type) -> tuple[Flow, ...]:
         endpoints = self._by_class[cls] = self._routes.by_class(cls)
-        flows = self._handles[cls] = tuple(
-            guarded(endpoint.handle, cls, self._around.transaction)
-            for endpoint in endpoints
+        around = self._around
+        flows: tuple[Flow, ...] = tuple(
+            guarded(endpoint.handle, cls, around.transaction) for endpoint in endpoints
         )
+        if any(endpoint.entrance for endpoint in endpoints):
+
+            def fanned(message: Message) -> None:
+                fan_out([(e, message) for e in endpoints], around.outbox)
+
+            flows = (guarded(fanned, cls, around.transaction),)
+        self._handles[cls] = flows
         return flows
 
     def _log(self, message: Message, endpoints: t.Iterable[Endpoint]) -> None:

@@ -7,6 +7,7 @@ import typing as t
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..channels.protocols import Outbox
 from ..context import MessageContext
 from ..conversion import Conversion
 from ..definitions import InstantRetryMark
@@ -38,6 +39,8 @@ class Surroundings:
     provider: Callable[[], dict[str, t.Any]] | None
     #: Makes the tenant of a message the active one, if there are tenants.
     tenancy: Activation | None
+    #: Where asynchronous endpoints send from, if there are channels.
+    outbox: Outbox | None = None
 
     def for_tenant(self, flow: Flow) -> Flow:
         """Return a flow that runs with the tenant of the message active."""

@@ -16,17 +16,20 @@ from ..errors import did_you_mean
 from ..errors import DuplicateHandlerError
 from ..errors import NoHandlerError
 from ..errors import UnknownChannelError
+from ..errors import UnknownEndpointError
 from ..handling.evaluation import functions
 from ..handling.evaluation import Resolution
 from ..handling.interceptors import Interception
 from ..handling.interceptors import Interceptors
 from ..handling.pointcuts import JoinPoint
+from ..handling.writing import Writing
 from ..message import AGGREGATE_ID
 from ..message import Message
 from ..message import ROUTING_KEY
 from ..modelling.aggregate import Aggregate
 from ..modelling.handlers import Outcome
 from ..services import Services
+from .asynchronous import Channels
 from .console import ConsoleCommands
 from .deferred import Deferred
 from .endpoint import Endpoint
@@ -37,6 +40,7 @@ from .pipelines import UniquePipeline
 from .routes import EventRoutes
 from .routes import UniqueRoutes
 from .surroundings import in_context
+from .surroundings import retrying
 from .surroundings import Surroundings
 from .surroundings import through
 
@@ -67,6 +71,7 @@ class MessagingSystem:
         self._aggregates = aggregates
         self.named_events = named_events
         self._endpoints: list[Endpoint] = []
+        self._by_id: dict[str, Endpoint] = {}
         self._channels: dict[str, list[Endpoint]] = {}
         self._deferred = deferred
         self._unique = {
@@ -74,6 +79,8 @@ class MessagingSystem:
         }
         self._events = EventRoutes(named_events, deferred)
         self._recorded: EventPipeline
+        self.channels: Channels | None = None
+        self.writing: Writing
         self.console: ConsoleCommands
 
     @property
@@ -97,10 +104,68 @@ class MessagingSystem:
         return self._around.context.get()
 
     @property
+    def connected(self) -> tuple[Endpoint, ...]:
+        """The endpoints whose modules are imported by now."""
+        return tuple(self._endpoints)
+
+    @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All endpoints, in the order they were found."""
         self._deferred.load_all()
         return tuple(sorted(self._endpoints, key=lambda endpoint: endpoint.number))
+
+    def endpoint(self, endpoint_id: str) -> Endpoint:
+        """Return an endpoint by its id, to execute a message that was sent to it.
+
+        :raises UnknownEndpointError: There is none.
+        """
+        found = self._by_id.get(endpoint_id)
+        if found is None:
+            self._deferred.load_all()
+            found = self._by_id.get(endpoint_id)
+        if found is None:
+            raise UnknownEndpointError(
+                f"A message is for the endpoint {endpoint_id!r}, which this application"
+                f" doesn't have.{did_you_mean(endpoint_id, self._by_id)} If it was"
+                " renamed, give it its old endpoint_id."
+            )
+        return found
+
+    def execute(
+        self, endpoint: Endpoint, message: Message, settle: Callable[[], bool]
+    ) -> t.Any:
+        """Handle a message that a worker took from a channel.
+
+        :param settle: Removes the message, as part of the transaction, and returns
+            whether it is handled for the first time.
+        """
+        around, flow = self._around, endpoint.execute or endpoint.handle
+        transaction = around.transaction if endpoint.is_transactional else None
+
+        def first_time(entered: Message) -> t.Any:
+            return flow(entered) if settle() else None
+
+        def attempt(entered: Message) -> t.Any:
+            if transaction is None:
+                return first_time(entered)
+            return transaction.run(entered.payload, lambda: first_time(entered))
+
+        collected: Flow = attempt
+        if around.outbox is not None:
+            collected = around.outbox.collecting(attempt)
+        surrounded = around.for_tenant(collected)
+        retry = endpoint.retry or around.retry
+        if retry is not None:
+            surrounded = retrying(surrounded, retry, around)
+        return in_context(around.context, message, surrounded)
+
+    def for_tenant(self, tenant: str, call: Callable[[], t.Any]) -> t.Any:
+        """Call something with a tenant active."""
+        around = self._around
+        header = around.tenancy.header if around.tenancy is not None else ""
+        message = Message(None, {header: tenant})
+        flow = around.for_tenant(lambda _: call())
+        return in_context(around.context, message, flow)
 
     def connect(self, endpoints: Iterable[Endpoint]) -> None:
         """Lay the routes to endpoints. Called by the compiler only."""
@@ -111,6 +176,7 @@ class MessagingSystem:
         commits = [r.extended(by_kind[kind]) for kind, r in self._unique.items()]
         for endpoint in (each for kind in Kind for each in by_kind[kind]):
             self._endpoints.append(endpoint)
+            self._by_id.setdefault(endpoint.id, endpoint)
             if endpoint.kind is not Kind.EVENT and endpoint.name is not None:
                 self._channels.setdefault(endpoint.name, []).append(endpoint)
         for commit in commits:

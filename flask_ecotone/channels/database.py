@@ -1,0 +1,200 @@
+"""A channel in the application's own database: the outbox.
+
+Sending inserts a row on the connection of ``db.session``, so that it is committed, or
+rolled back, with everything else. It is the Transactional Outbox of Chris Richardson's
+*Microservices Patterns* and Ecotone's DBAL channel.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+
+import sqlalchemy as sa
+
+from ..errors import ConfigurationError
+from ..storage.tables import messages
+from ..storage.tables import now_ms
+from ..storage.tables import READY
+from ..storage.tables import WAITING
+from .database_source import DatabaseSource
+from .opening import ChannelSurroundings
+from .opening import Databases
+from .protocols import Capability
+from .protocols import Envelope
+
+#: On PostgreSQL workers are woken by a notification with the name of the channel.
+NOTIFICATION: t.Final = "ecotone_message"
+
+CAPABILITIES: t.Final = (
+    Capability.DELAY
+    | Capability.PRIORITY
+    | Capability.TIME_TO_LIVE
+    | Capability.BATCH
+    | Capability.ORDERED
+    | Capability.TRANSACTIONAL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseChannel:
+    """A channel in the database of the application, or of the active tenant.
+
+    :param name: The name of the channel.
+    :param lease: Seconds that a worker may be silent before others take its messages.
+        A worker that lives extends its leases.
+    :param batch: How many messages a worker claims at once.
+    :param max_deliveries: How many workers a message may take along before it is
+        parked among the dead letters.
+    :param transaction: ``"message"`` commits after each message, ``"batch"`` after all
+        that were claimed, each in a savepoint: faster, and a crash repeats all of them.
+    """
+
+    name: str
+    lease: float = field(default=60.0, kw_only=True)
+    batch: int = field(default=20, kw_only=True)
+    max_deliveries: int = field(default=5, kw_only=True)
+    transaction: t.Literal["message", "batch"] = field(default="message", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not 0 < len(self.name) <= 255:
+            raise ConfigurationError(
+                f"A DatabaseChannel is named {self.name!r:.80}. Its name is text of up"
+                " to 255 characters, for example 'orders'."
+            )
+        if self.lease < 1 or self.batch < 1 or self.max_deliveries < 1:
+            raise ConfigurationError(
+                f"DatabaseChannel({self.name!r}) has lease={self.lease},"
+                f" batch={self.batch}, max_deliveries={self.max_deliveries}. Each of"
+                " them is at least 1."
+            )
+        if self.transaction not in ("message", "batch"):
+            raise ConfigurationError(
+                f"DatabaseChannel({self.name!r}) has transaction={self.transaction!r}."
+                " It is 'message' or 'batch'."
+            )
+
+    def open(self, surroundings: ChannelSurroundings) -> OpenDatabaseChannel:
+        """Return the channel of an application."""
+        if surroundings.database is None:
+            raise ConfigurationError(
+                f"DatabaseChannel({self.name!r}) requires a 'db' connection to be"
+                " configured. Call db.init_app(app) before ecotone.init_app(app)."
+            )
+        return OpenDatabaseChannel(self, surroundings.database)
+
+
+class OpenDatabaseChannel:
+    """A :class:`DatabaseChannel` of one application."""
+
+    capabilities: t.Final = CAPABILITIES
+
+    def __init__(self, configuration: DatabaseChannel, databases: Databases) -> None:
+        self.name = configuration.name
+        self.configuration = configuration
+        self._databases = databases
+        self._sources: dict[str | None, DatabaseSource] = {}
+
+    def send(self, envelopes: Sequence[Envelope]) -> None:
+        """Insert messages in the transaction of the session."""
+        self.insert(self._databases.session().connection(), envelopes)
+
+    def insert(self, connection: sa.Connection, envelopes: Sequence[Envelope]) -> None:
+        """Insert messages in a transaction of the caller."""
+        if len(envelopes) == 1:
+            insert_one(connection, self.name, envelopes[0])
+        elif envelopes:
+            insert_many(connection, self.name, envelopes)
+
+    def sources(self) -> Sequence[DatabaseSource]:
+        """Return a source for the database of each tenant."""
+        found = {}
+        for tenant in self._databases.tenants():
+            found[tenant] = self._sources.get(tenant) or DatabaseSource(
+                self.name,
+                tenant,
+                self._databases,
+                batch=self.configuration.batch,
+                lease=self.configuration.lease,
+                max_deliveries=self.configuration.max_deliveries,
+                is_batched=self.configuration.transaction == "batch",
+                insert=insert_one,
+            )
+        self._sources = found
+        return list(found.values())
+
+
+_given: dict[str, sa.BindParameter[t.Any]] = {
+    name: sa.bindparam(name)
+    for name in ("channel", "state", "rank", "endpoint_id", "message_id", "headers")
+}
+_INSERT_ONE = sa.insert(messages).values(
+    **_given,
+    body=sa.bindparam("body"),
+    attempts=0,
+    created_at=now_ms(),
+    due_at=now_ms() * sa.bindparam("is_relative", type_=sa.BigInteger)
+    + sa.bindparam("due", type_=sa.BigInteger),
+    expires_at=now_ms() + sa.bindparam("lifetime", type_=sa.BigInteger),
+)
+_INSERT_AND_NOTIFY = _INSERT_ONE.returning(
+    sa.func.pg_notify(NOTIFICATION, messages.c.channel)
+)
+_NOTIFY = sa.select(sa.func.pg_notify(NOTIFICATION, sa.bindparam("channel")))
+_INSERT_MANY = sa.insert(messages)
+_NOW = sa.select(now_ms())
+
+
+def insert_one(connection: sa.Connection, channel: str, envelope: Envelope) -> None:
+    """Insert a message; the database says what time it is."""
+    values = _columns(channel, envelope)
+    lifetime = envelope.time_to_live
+    if lifetime is not None:
+        lifetime += envelope.delay
+    is_absolute = envelope.due_at is not None
+    values.update(
+        is_relative=0 if is_absolute else 1,
+        due=envelope.due_at if is_absolute else envelope.delay,
+        lifetime=lifetime,
+    )
+    if connection.dialect.name == "postgresql":
+        connection.execute(_INSERT_AND_NOTIFY, values).close()
+    else:
+        connection.execute(_INSERT_ONE, values)
+
+
+def insert_many(
+    connection: sa.Connection, channel: str, envelopes: Sequence[Envelope]
+) -> None:
+    """Insert messages with one statement."""
+    now = t.cast(int, connection.scalar(_NOW))
+    rows = []
+    for envelope in envelopes:
+        values = _columns(channel, envelope)
+        due = now + envelope.delay if envelope.due_at is None else envelope.due_at
+        lifetime = envelope.time_to_live
+        values.update(
+            attempts=0,
+            created_at=now,
+            due_at=due,
+            expires_at=None if lifetime is None else max(now, due) + lifetime,
+        )
+        rows.append(values)
+    connection.execute(_INSERT_MANY, rows)
+    if connection.dialect.name == "postgresql":
+        connection.execute(_NOTIFY, {"channel": channel}).close()
+
+
+def _columns(channel: str, envelope: Envelope) -> dict[str, t.Any]:
+    is_ready = envelope.delay <= 0 and envelope.due_at is None
+    return {
+        "channel": channel,
+        "state": READY if is_ready else WAITING,
+        "rank": -envelope.priority,
+        "endpoint_id": envelope.endpoint_id,
+        "message_id": envelope.message_id,
+        "headers": envelope.headers,
+        "body": envelope.body,
+    }

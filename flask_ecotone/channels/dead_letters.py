@@ -1,0 +1,352 @@
+"""Messages that failed for good, in the database."""
+
+from __future__ import annotations
+
+import hashlib
+import typing as t
+from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import msgspec
+import sqlalchemy as sa
+
+from ..errors import MessagingError
+from ..storage.tables import dead_letters
+from ..storage.tables import now_ms
+from .database import OpenDatabaseChannel
+from .database_source import DatabaseSource
+from .opening import Databases
+from .protocols import Channel
+from .protocols import Delivery
+from .protocols import Envelope
+from .protocols import Source
+
+_d = dead_letters.c
+_PAGE = 200
+
+#: Column → what it is filtered by.
+_FILTERS: t.Final[dict[str, t.Any]] = {
+    "channel": _d.channel,
+    "endpoint_id": _d.endpoint_id,
+    "error_class": _d.error_class,
+    "message_type": _d.message_type,
+    "message_id": _d.message_id,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a message was given up.
+
+    :param attempts: How often it was tried.
+    :param first_failed_at: Milliseconds since the epoch; ``None`` for now.
+    """
+
+    error_class: str
+    error_message: str
+    traceback: str
+    attempts: int
+    first_failed_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedMessage:
+    """A dead letter. Times are milliseconds since the epoch."""
+
+    id: int
+    message_id: str
+    endpoint_id: str
+    channel: str
+    message_type: str
+    error_class: str
+    error_message: str
+    traceback: str
+    attempts: int
+    replays: int
+    first_failed_at: int
+    last_failed_at: int
+    headers: str
+    body: bytes
+
+
+class DeadLetter:
+    """Keeps, shows and replays the dead letters of an application.
+
+    Each tenant has its own. Without ``tenant`` those of the default database are meant.
+
+    :param channel: Returns a channel by its name.
+    """
+
+    def __init__(
+        self, databases: Databases, channel: t.Callable[[str], Channel]
+    ) -> None:
+        self._databases = databases
+        self._channel = channel
+
+    def park(
+        self, source: Source, delivery: Delivery, failure: Failure, message_type: str
+    ) -> None:
+        """Keep a message and remove it from its channel, in one transaction.
+
+        :raises LeaseLostError: It isn't ours any more.
+        """
+        with self._databases.engine(source.tenant).begin() as connection:
+            if isinstance(source, DatabaseSource):
+                source.remove(connection, delivery)
+            self._store(connection, source.channel, delivery, failure, message_type)
+        if not isinstance(source, DatabaseSource):
+            source.acknowledge([delivery])
+
+    def list(
+        self,
+        limit: int = 20,
+        offset: int = 0,
+        *,
+        tenant: str | None = None,
+        **filters: t.Any,
+    ) -> list[ParkedMessage]:
+        """Return dead letters, the newest failure first.
+
+        :param filters: ``channel``, ``endpoint_id``, ``error_class``,
+            ``message_type`` or ``message_id`` → value; ``since`` → milliseconds.
+        """
+        query = sa.select(dead_letters).where(*_conditions(filters))
+        query = query.order_by(_d.last_failed_at.desc(), _d.id.desc())
+        with self._databases.engine(tenant).connect() as connection:
+            rows = connection.execute(query.limit(limit).offset(offset)).all()
+        return [_parked(row) for row in rows]
+
+    def show(self, id: int, *, tenant: str | None = None) -> ParkedMessage:
+        """Return one dead letter.
+
+        :raises MessagingError: There is none with the id.
+        """
+        with self._databases.engine(tenant).connect() as connection:
+            row = connection.execute(
+                sa.select(dead_letters).where(_d.id == id)
+            ).one_or_none()
+        if row is None:
+            raise _missing(id)
+        return _parked(row)
+
+    def count(self, *, tenant: str | None = None, **filters: t.Any) -> int:
+        """Return how many dead letters there are."""
+        query = sa.select(sa.func.count()).select_from(dead_letters)
+        with self._databases.engine(tenant).connect() as connection:
+            return connection.scalar(query.where(*_conditions(filters))) or 0
+
+    def stats(
+        self, *, tenant: str | None = None
+    ) -> Sequence[tuple[str, str, str, int]]:
+        """Return channel, endpoint, class of the error and count, largest first."""
+        count = sa.func.count().label("count")
+        query = (
+            sa.select(_d.channel, _d.endpoint_id, _d.error_class, count)
+            .group_by(_d.channel, _d.endpoint_id, _d.error_class)
+            .order_by(count.desc())
+        )
+        with self._databases.engine(tenant).connect() as connection:
+            rows = connection.execute(query).all()
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+    def replay(self, ids: int | Iterable[int], *, tenant: str | None = None) -> int:
+        """Put dead letters back into their channels, all or none of them.
+
+        :return: How many there were.
+        :raises MessagingError: There is none with one of the ids.
+        """
+        listed = [ids] if isinstance(ids, int) else list(dict.fromkeys(ids))
+        with self._databases.engine(tenant).begin() as connection:
+            rows = self._lock(connection, _d.id.in_(listed), len(listed))
+            missing = set(listed) - {row.id for row in rows}
+            if missing:
+                raise _missing(*sorted(missing))
+            later = self._send_back(connection, rows)
+        _send(later)
+        return len(rows)
+
+    def replay_all(self, *, tenant: str | None = None, **filters: t.Any) -> int:
+        """Put back what is there now, the oldest failure first.
+
+        What fails again meanwhile, and becomes a new dead letter, isn't taken.
+        """
+        engine = self._databases.engine(tenant)
+        with engine.connect() as connection:
+            last = connection.scalar(sa.select(sa.func.max(_d.id)))
+        count = 0
+        while last is not None:
+            with engine.begin() as connection:
+                chosen = sa.and_(_d.id <= last, *_conditions(filters))
+                rows = self._lock(connection, chosen, _PAGE)
+                later = self._send_back(connection, rows)
+            _send(later)
+            count += len(rows)
+            if len(rows) < _PAGE:
+                break
+        return count
+
+    def edit(
+        self,
+        id: int,
+        *,
+        body: bytes | None = None,
+        headers: str | None = None,
+        tenant: str | None = None,
+    ) -> None:
+        """Change the payload or the headers of a dead letter.
+
+        :raises MessagingError: There is none, or the headers aren't a JSON object.
+        """
+        values: dict[str, t.Any] = {}
+        if body is not None:
+            values["body"] = body
+        if headers is not None:
+            try:
+                msgspec.json.decode(headers, type=dict[str, t.Any])
+            except msgspec.MsgspecError as error:
+                raise MessagingError(
+                    f"The headers of a message are a JSON object: {error}."
+                ) from error
+            values["headers"] = headers
+        with self._databases.engine(tenant).begin() as connection:
+            change = sa.update(dead_letters).where(_d.id == id).values(values)
+            if values and connection.execute(change).rowcount != 1:
+                raise _missing(id)
+
+    def delete(self, ids: int | Iterable[int], *, tenant: str | None = None) -> int:
+        """Delete dead letters and return how many there were."""
+        listed = [ids] if isinstance(ids, int) else list(ids)
+        return self._delete(tenant, _d.id.in_(listed))
+
+    def delete_all(self, *, tenant: str | None = None, **filters: t.Any) -> int:
+        """Delete all dead letters, or those that a filter leaves."""
+        return self._delete(tenant, *_conditions(filters))
+
+    def purge(self, older_than: int, *, tenant: str | None = None) -> int:
+        """Delete what failed last a number of milliseconds ago, or earlier."""
+        return self._delete(tenant, _d.last_failed_at <= now_ms() - older_than)
+
+    def _store(
+        self,
+        connection: sa.Connection,
+        channel: str,
+        delivery: Delivery,
+        failure: Failure,
+        message_type: str,
+    ) -> None:
+        envelope = delivery.envelope
+        key = f"{envelope.message_id}\0{envelope.endpoint_id}".encode()
+        digest = hashlib.sha256(key).digest()
+        values: dict[str, t.Any] = {
+            "channel": channel,
+            "message_type": message_type[:255],
+            "error_class": failure.error_class[:255],
+            "error_message": failure.error_message,
+            "traceback": failure.traceback,
+            "headers": envelope.headers,
+            "body": envelope.body,
+            "last_failed_at": now_ms(),
+        }
+        known = sa.update(dead_letters).where(_d.digest == digest)
+        known = known.values(**values, attempts=_d.attempts + failure.attempts)
+        if connection.execute(known).rowcount:
+            return
+        values.update(
+            digest=digest,
+            message_id=envelope.message_id,
+            endpoint_id=envelope.endpoint_id,
+            attempts=failure.attempts,
+            replays=_replays(envelope),
+            first_failed_at=failure.first_failed_at or now_ms(),
+        )
+        connection.execute(sa.insert(dead_letters).values(**values))
+
+    def _lock(
+        self, connection: sa.Connection, condition: t.Any, limit: int
+    ) -> Sequence[t.Any]:
+        query = sa.select(dead_letters).where(condition)
+        query = query.order_by(_d.last_failed_at, _d.id).limit(limit)
+        return connection.execute(query.with_for_update()).all()
+
+    def _send_back(
+        self, connection: sa.Connection, rows: Sequence[t.Any]
+    ) -> Sequence[tuple[Channel, Sequence[Envelope]]]:
+        later = []
+        for name, group in groupby(rows, key=lambda row: row.channel):
+            channel = self._channel(name)
+            envelopes = [_replayed(row) for row in group]
+            if isinstance(channel, OpenDatabaseChannel):
+                channel.insert(connection, envelopes)
+            else:
+                later.append((channel, envelopes))
+        if rows:
+            ids = [row.id for row in rows]
+            connection.execute(sa.delete(dead_letters).where(_d.id.in_(ids)))
+        return later
+
+    def _delete(self, tenant: str | None, *conditions: t.Any) -> int:
+        with self._databases.engine(tenant).begin() as connection:
+            deleted = connection.execute(sa.delete(dead_letters).where(*conditions))
+            return deleted.rowcount
+
+
+#: How often a message was replayed.
+REPLAYS: t.Final = "ecotone.dlq.message_replied"
+
+
+def _replayed(row: t.Any) -> Envelope:
+    headers = row.headers
+    try:
+        values = msgspec.json.decode(headers, type=dict[str, t.Any])
+        values[REPLAYS] = row.replays + 1
+        headers = msgspec.json.encode(values).decode()
+    except msgspec.MsgspecError:
+        pass  # it goes back as it came
+    return Envelope(row.endpoint_id, row.message_id, bytes(row.body), headers)
+
+
+def _replays(envelope: Envelope) -> int:
+    try:
+        values = msgspec.json.decode(envelope.headers, type=dict[str, t.Any])
+        return int(values.get(REPLAYS, 0))
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        return 0
+
+
+def _send(posts: Iterable[tuple[Channel, Sequence[Envelope]]]) -> None:
+    for channel, envelopes in posts:
+        channel.send(envelopes)
+
+
+def _conditions(filters: dict[str, t.Any]) -> list[t.Any]:
+    found = []
+    for name, value in filters.items():
+        if value is None:
+            continue
+        if name == "since":
+            found.append(_d.last_failed_at >= value)
+        elif name in _FILTERS:
+            found.append(_FILTERS[name] == value)
+        else:
+            raise TypeError(
+                f"Dead letters have no filter {name!r}. They have"
+                f" {', '.join(_FILTERS)} and since."
+            )
+    return found
+
+
+def _parked(row: t.Any) -> ParkedMessage:
+    values = {name: getattr(row, name) for name in ParkedMessage.__dataclass_fields__}
+    values["body"] = bytes(values["body"])
+    return ParkedMessage(**values)
+
+
+def _missing(*ids: int) -> MessagingError:
+    listed = ", ".join(map(str, ids))
+    return MessagingError(
+        f"There is no dead letter {listed}: it was replayed or deleted meanwhile, or"
+        " belongs to another tenant. 'flask ecotone deadletter list' shows what there"
+        " is."
+    )

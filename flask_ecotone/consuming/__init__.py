@@ -1,0 +1,8 @@
+"""Workers: what takes messages from channels and has them handled."""
+
+from .failures import ErrorHandler as ErrorHandler
+from .failures import FailedMessage as FailedMessage
+from .worker import Limits as Limits
+from .worker import Outcome as Outcome
+from .worker import Stopping as Stopping
+from .worker import Worker as Worker

@@ -1,0 +1,282 @@
+"""One delivery: from the channel to its handler, and what becomes of it."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from logging import Logger
+
+from ..channels.protocols import Capability
+from ..channels.protocols import Delivery
+from ..channels.protocols import Envelope
+from ..channels.protocols import Source
+from ..errors import ConversionError
+from ..errors import LeaseLostError
+from ..errors import MessagingError
+from ..errors import UnknownEndpointError
+from ..handling.writing import read_headers
+from ..message import Message
+from ..message import ROUTING_SLIP
+from ..storage.protocols import Transaction
+from ..system import MessagingSystem
+from ..system.endpoint import Endpoint
+from .failures import Recovery
+
+#: How often what failed for a passing reason is done again at once.
+_REPEATS = 3
+
+
+class OutageError(Exception):
+    """The database is gone. The message is to be given back as it is."""
+
+
+class WorkerKillerError(MessagingError):
+    """A message whose workers disappeared, again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What surrounds a handled message.
+
+    :param context: Makes the app context of one message.
+    :param is_outage: Whether the database is the reason of an error.
+    :param is_transient: Whether an error may not come again.
+    """
+
+    context: Callable[[], AbstractContextManager[t.Any]]
+    transaction: Transaction | None
+    is_outage: Callable[[BaseException], bool]
+    is_transient: Callable[[BaseException], bool]
+
+
+class Processor:
+    """Handles deliveries.
+
+    :param recovery: Decides what becomes of failed ones.
+    """
+
+    def __init__(
+        self,
+        system: MessagingSystem,
+        environment: Environment,
+        recovery: Recovery,
+        logger: Logger,
+    ) -> None:
+        self._system = system
+        self._environment = environment
+        self._recovery = recovery
+        self._log = logger
+
+    def is_outage(self, error: BaseException) -> bool:
+        """Whether the database is the reason of an error."""
+        return self._environment.is_outage(error)
+
+    def handled_apart(
+        self, source: Source, deliveries: Sequence[Delivery]
+    ) -> set[t.Any]:
+        """Return the positions of those that were handled already.
+
+        Of those that are handled in a transaction it says nothing: there it is asked
+        as part of it.
+        """
+        apart = [d for d in deliveries if not self._is_joined(source, d)]
+        if not apart:
+            return set()
+        try:
+            return source.handled_before(apart)
+        except Exception as error:
+            raise self._outage(error) from error
+
+    def process(
+        self,
+        source: Source,
+        delivery: Delivery,
+        finished: list[Delivery],
+        handled: set[t.Any],
+    ) -> bool:
+        """Handle one delivery, whatever happens.
+
+        :param finished: Where to add it if it is still to be removed.
+        :param handled: The positions of deliveries that were handled already.
+        :return: Whether it succeeded.
+        :raises OutageError: The database is gone.
+        """
+        try:
+            with self._environment.context():
+                return self._process(source, delivery, finished, handled)
+        except LeaseLostError as error:
+            self._log.warning("%s", error)
+            return False
+        except OutageError:
+            raise
+        except Exception as error:
+            raise self._outage(error) from error
+
+    def _process(
+        self,
+        source: Source,
+        delivery: Delivery,
+        finished: list[Delivery],
+        handled: set[t.Any],
+    ) -> bool:
+        endpoint: Endpoint | None = None
+        may_retry = False
+        try:
+            endpoint = self._endpoint(source, delivery)
+            message = self._system.writing.read(
+                delivery, source.channel, endpoint.types
+            )
+            may_retry = True
+            if self._is_joined(source, delivery):
+                self._execute(endpoint, message, self._settling(source, delivery))
+                return True
+            if delivery.position not in handled:
+                self._execute(endpoint, message, lambda: True)
+            finished.append(delivery)
+            return True
+        except LeaseLostError:
+            raise
+        except UnknownEndpointError as error:
+            # Perhaps a newer release knows it, which is about to come.
+            self._fail(source, delivery, None, error, may_retry=True)
+        except Exception as error:
+            if self._environment.is_outage(error):
+                raise
+            self._fail(source, delivery, endpoint, error, may_retry=may_retry)
+        return False
+
+    def _execute(
+        self, endpoint: Endpoint, message: Message, settle: Callable[[], bool]
+    ) -> None:
+        for is_last in (*([False] * _REPEATS), True):
+            try:
+                self._system.execute(endpoint, message, settle)
+                return
+            except Exception as error:
+                if is_last or not self._environment.is_transient(error):
+                    raise
+
+    def _settling(self, source: Source, delivery: Delivery) -> Callable[[], bool]:
+        def settle() -> bool:
+            is_new = source.settle(delivery)
+            if not is_new:
+                self._log.info(
+                    "The message %s was handled by %s already and is skipped.",
+                    delivery.envelope.message_id,
+                    delivery.envelope.endpoint_id,
+                )
+            return is_new
+
+        return settle
+
+    def _is_joined(self, source: Source, delivery: Delivery) -> bool:
+        """Whether a message is removed in the transaction of its handler."""
+        if self._environment.transaction is None:
+            return False
+        if Capability.TRANSACTIONAL not in source.capabilities:
+            return False
+        endpoint = self.endpoint_of(delivery)
+        return endpoint is not None and endpoint.is_transactional
+
+    def _outage(self, error: Exception) -> Exception:
+        return OutageError(str(error)) if self.is_outage(error) else error
+
+    def forward(self, source: Source, deliveries: Sequence[Delivery]) -> None:
+        """Send deliveries to the next channels on their way, all in one transaction.
+
+        :raises OutageError: The database is gone.
+        """
+        channels = self._system.channels
+        assert channels is not None
+        posts = []
+        for delivery in deliveries:
+            name, envelope = self._next(delivery)
+            posts.append((channels.get(name), envelope))
+        transaction = self._environment.transaction
+
+        def send() -> None:
+            channels.outbox.put(posts)
+            source.acknowledge(deliveries)
+
+        try:
+            with self._environment.context():
+                self._in_tenant(source, lambda: _run(transaction, send))
+        except LeaseLostError as error:
+            self._log.warning("%s", error)
+        except Exception as error:
+            if self._environment.is_outage(error):
+                raise OutageError(str(error)) from error
+            for delivery in deliveries:
+                self._fail(source, delivery, None, error, may_retry=True)
+
+    def slip_of(self, delivery: Delivery) -> Sequence[str]:
+        """Return the channels that a delivery is still to pass."""
+        if ROUTING_SLIP not in delivery.envelope.headers:
+            return ()
+        try:
+            slip = read_headers(delivery.envelope).get(ROUTING_SLIP)
+        except ConversionError:
+            return ()
+        return slip if isinstance(slip, list) else ()
+
+    def endpoint_of(self, delivery: Delivery) -> Endpoint | None:
+        """Return whom a delivery is for, if there is such an endpoint."""
+        try:
+            return self._system.endpoint(delivery.envelope.endpoint_id)
+        except UnknownEndpointError:
+            return None
+
+    def _next(self, delivery: Delivery) -> tuple[str, Envelope]:
+        headers = read_headers(delivery.envelope)
+        name, *rest = headers.pop(ROUTING_SLIP)
+        if rest:
+            headers[ROUTING_SLIP] = rest
+        written = self._system.writing.headers(headers)
+        return name, delivery.envelope.postponed(0, written)
+
+    def _endpoint(self, source: Source, delivery: Delivery) -> Endpoint:
+        if delivery.attempts > source.max_deliveries:
+            raise WorkerKillerError(
+                f"{delivery.attempts - 1} workers disappeared while they handled this"
+                " message. See that its handler doesn't use too much memory or end the"
+                " process, then replay it."
+            )
+        return self._system.endpoint(delivery.envelope.endpoint_id)
+
+    def _in_tenant(self, source: Source, call: Callable[[], None]) -> None:
+        if source.tenant is None:
+            call()
+        else:
+            self._system.for_tenant(source.tenant, call)
+
+    def _fail(
+        self,
+        source: Source,
+        delivery: Delivery,
+        endpoint: Endpoint | None,
+        error: Exception,
+        *,
+        may_retry: bool,
+    ) -> None:
+        try:
+            self._recovery.fail(source, delivery, endpoint, error, may_retry=may_retry)
+        except LeaseLostError:
+            raise
+        except Exception as failure:
+            if self._environment.is_outage(failure):
+                raise
+            self._log.exception(
+                "What becomes of the failed message %s could not be decided; it comes"
+                " back when its lease is over.",
+                delivery.envelope.message_id,
+            )
+
+
+def _run(transaction: Transaction | None, call: Callable[[], None]) -> None:
+    if transaction is None:
+        call()
+    else:
+        transaction.run(None, call)

@@ -1,0 +1,285 @@
+"""The worker: it claims messages, has them handled and knows when to stop."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from logging import Logger
+
+from ..channels.protocols import Delivery
+from ..channels.protocols import Source
+from .leases import Leases
+from .processing import OutageError
+from .processing import Processor
+
+#: Seconds between two looks for what became due.
+_RECOVERY_INTERVAL = 0.2
+_LONGEST_BACKOFF = 5.0
+#: Where Linux says how much memory the process has, in pages.
+_STATM = "/proc/self/statm"
+
+
+class Stopping:
+    """Asks a worker to stop, from a signal handler or another thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Event()
+        self.is_requested = False
+
+    def request(self) -> None:
+        """Ask the worker to stop after the message at hand."""
+        self.is_requested = True
+        self._changed.set()
+
+    def wake(self) -> None:
+        """Let a worker that waits look for messages now."""
+        self._changed.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something changes, or for a time in seconds."""
+        self._changed.wait(seconds)
+        if not self.is_requested:
+            self._changed.clear()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a worker stops by itself; the first limit that is reached counts.
+
+    :param handled: After so many messages; 0 for no limit.
+    :param execution_time: After so many seconds.
+    :param memory: When the process has so many megabytes.
+    :param stops_on_failure: When a message fails.
+    :param finishes_when_empty: When a whole round found nothing.
+    """
+
+    handled: int = 0
+    execution_time: float = 0
+    memory: int = 0
+    stops_on_failure: bool = False
+    finishes_when_empty: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a worker has done."""
+
+    handled: int = 0
+    failed: int = 0
+    reason: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count(self, *, is_success: bool) -> None:
+        """Count a message."""
+        with self.lock:
+            if is_success:
+                self.handled += 1
+            else:
+                self.failed += 1
+
+
+class Worker:
+    """Takes messages from sources, in turn, until it is to stop.
+
+    :param sources: Returns where to take messages from; asked again in each round, as
+        tenants come and go.
+    :param poll_interval: Seconds to wait when there was nothing to do.
+    :param on_round: Called in each round, for a sign of life.
+    """
+
+    def __init__(
+        self,
+        sources: Callable[[], Sequence[Source]],
+        processor: Processor,
+        logger: Logger,
+        *,
+        limits: Limits | None = None,
+        stopping: Stopping | None = None,
+        poll_interval: float = 0.1,
+        on_round: Callable[[], None] | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        self._sources = sources
+        self._processor = processor
+        self._log = logger
+        self.limits = limits or Limits()
+        self.stopping = stopping or Stopping()
+        self._poll_interval = poll_interval
+        self._on_round = on_round
+        self.outcome = outcome or Outcome()
+        self._leases = Leases(logger)
+        self._recovered: dict[int, float] = {}
+        self._turn = 0
+        self._outages = 0
+        self._started = time.monotonic()
+
+    def run(self) -> Outcome:
+        """Work until a limit is reached or somebody asks to stop."""
+        with self._leases:
+            while not self._is_done():
+                if self._on_round is not None:
+                    self._on_round()
+                try:
+                    has_worked = self._round()
+                except OutageError as error:
+                    self._back_off(error)
+                    continue
+                self._outages = 0
+                if has_worked or self._is_done():
+                    continue
+                if self.limits.finishes_when_empty:
+                    self.outcome.reason = "no messages"
+                    break
+                self._idle()
+        return self.outcome
+
+    def _round(self) -> bool:
+        """Give each source a turn, and return whether one had something."""
+        sources = list(self._sources())
+        if not sources:
+            return False
+        # The turn goes on where the last round ended, so that none is always first.
+        self._turn = (self._turn + 1) % len(sources)
+        has_worked = False
+        for source in (*sources[self._turn :], *sources[: self._turn]):
+            if self._is_done():
+                return True
+            deliveries = self._claim(source)
+            if deliveries:
+                has_worked = True
+                self._work(source, deliveries)
+        return has_worked
+
+    def _claim(self, source: Source) -> Sequence[Delivery]:
+        limit = source.batch
+        if self.limits.handled:
+            done = self.outcome.handled + self.outcome.failed
+            limit = max(1, min(limit, self.limits.handled - done))
+        if self.limits.stops_on_failure:
+            limit = 1
+        try:
+            now = time.monotonic()
+            if now - self._recovered.get(id(source), 0) >= _RECOVERY_INTERVAL:
+                self._recovered[id(source)] = now
+                source.recover()
+            found = source.claim(limit)
+            if not found and self.limits.finishes_when_empty:
+                source.recover()
+                found = source.claim(limit)
+            return found
+        except Exception as error:
+            if self._processor.is_outage(error):
+                raise OutageError(str(error)) from error
+            raise
+
+    def _work(self, source: Source, deliveries: Sequence[Delivery]) -> None:
+        waiting = list(deliveries)
+        finished: list[Delivery] = []
+        self._leases.hold(source, waiting)
+        try:
+            forwarded = [d for d in waiting if self._processor.slip_of(d)]
+            if forwarded:
+                self._processor.forward(source, forwarded)
+                waiting = [d for d in waiting if d not in forwarded]
+                for _ in forwarded:
+                    self.outcome.count(is_success=True)
+            if waiting:
+                handled = self._processor.handled_apart(source, waiting)
+                while waiting and not self._is_done():
+                    delivery = waiting[0]
+                    is_success = self._processor.process(
+                        source, delivery, finished, handled
+                    )
+                    waiting.pop(0)
+                    if delivery not in finished:
+                        self._leases.drop(delivery)
+                    self.outcome.count(is_success=is_success)
+        finally:
+            # What was handled apart from its message is removed at once for all.
+            self._give_back(source, waiting, finished)
+            self._leases.drop(*deliveries)
+
+    def _give_back(
+        self, source: Source, waiting: Sequence[Delivery], finished: Sequence[Delivery]
+    ) -> None:
+        try:
+            if finished:
+                source.finish(finished)
+            if waiting:
+                source.release(waiting)
+        except Exception as error:
+            # They come back when their lease is over.
+            if not self._processor.is_outage(error):
+                raise
+            self._log.warning(
+                "%d messages of %r could not be given back: %s",
+                len(waiting),
+                source.channel,
+                error,
+            )
+
+    def _idle(self) -> None:
+        wait = self._poll_interval
+        try:
+            due = [source.next_due() for source in self._sources()]
+        except Exception as error:
+            if not self._processor.is_outage(error):
+                raise
+            self._back_off(OutageError(str(error)))
+            return
+        for seconds in due:
+            if seconds is not None:
+                wait = min(wait, max(seconds, 0.001))
+        if wait < self._poll_interval:
+            self._recovered.clear()
+        self.stopping.wait(self._remaining(wait))
+
+    def _back_off(self, error: OutageError) -> None:
+        self._outages += 1
+        wait = min(_LONGEST_BACKOFF, 0.1 * 2 ** min(self._outages, 10))
+        wait *= 0.5 + random.random() / 2
+        self._log.warning(
+            "The database is gone; trying again in %.1f s (%s).", wait, error
+        )
+        self.stopping.wait(self._remaining(wait))
+
+    def _remaining(self, wait: float) -> float:
+        if not self.limits.execution_time:
+            return wait
+        left = self._started + self.limits.execution_time - time.monotonic()
+        return max(0.0, min(wait, left))
+
+    def _is_done(self) -> bool:
+        reason = self._reason()
+        if reason:
+            self.outcome.reason = self.outcome.reason or reason
+        return bool(reason)
+
+    def _reason(self) -> str:
+        limits, outcome = self.limits, self.outcome
+        if self.stopping.is_requested:
+            return "asked to stop"
+        if limits.handled and outcome.handled + outcome.failed >= limits.handled:
+            return "handled message limit"
+        if limits.stops_on_failure and outcome.failed:
+            return "a message failed"
+        if limits.execution_time:
+            if time.monotonic() - self._started >= limits.execution_time:
+                return "execution time limit"
+        if limits.memory and resident_megabytes() >= limits.memory:
+            return "memory limit"
+        return ""
+
+
+def resident_megabytes() -> float:
+    """Return how much memory the process has, 0 where nobody says."""
+    try:
+        with open(_STATM) as file:
+            return int(file.read().split()[1]) * 4096 / 1_048_576
+    except (OSError, ValueError, IndexError):
+        return 0.0

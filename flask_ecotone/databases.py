@@ -1,0 +1,75 @@
+"""The databases of an application, as its channels and workers see them."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+import sqlalchemy.orm as sa_orm
+
+from .storage import tables
+from .tenancy import Tenancy
+
+if t.TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+
+class AppDatabases:
+    """The databases of one application.
+
+    It implements :class:`~flask_ecotone.channels.opening.Databases`.
+
+    :param engines: Its engines, by bind key.
+    :param tenancy: Returns how its tenants are activated, if it has any.
+    """
+
+    def __init__(
+        self,
+        db: SQLAlchemy,
+        engines: t.Any,
+        tenancy: Callable[[], Tenancy | None],
+    ) -> None:
+        self._db = db
+        self._engines = engines
+        self._tenancy = tenancy
+
+    def session(self) -> sa_orm.Session:
+        """Return ``db.session`` of the current app context."""
+        return self._db.session()
+
+    def engine(self, tenant: str | None) -> sa.Engine:
+        """Return the engine of a tenant; without one that of the active tenant, or of
+        the default connection.
+        """
+        tenancy = self._tenancy()
+        if tenancy is None:
+            return t.cast(sa.Engine, self._engines[None])
+        if tenant is None:
+            return tenancy.engine()
+        return tenancy.tenants.engine(tenancy.tenants.connection_of(tenant))
+
+    def tenants(self) -> Sequence[str | None]:
+        """Return whose databases there are, each database once."""
+        tenancy = self._tenancy()
+        if tenancy is None:
+            return [None]
+        default = tenancy.tenants.default
+        found: dict[t.Any, str | None] = {}
+        if default is not None:
+            found[str(tenancy.tenants.engine(default).url), default.schema] = None
+        for tenant in tenancy.tenants.names():
+            connection = tenancy.tenants.connection_of(tenant)
+            key = str(tenancy.tenants.engine(connection).url), connection.schema
+            found.setdefault(key, tenant)
+        return list(found.values())
+
+    def prepare(self) -> None:
+        """Make our tables where the session leads, if they are missing."""
+        tables.ensure(self.engine(None))
+
+    def prepare_all(self) -> None:
+        """Make our tables in every database."""
+        for tenant in self.tenants():
+            tables.ensure(self.engine(tenant))

@@ -1,0 +1,182 @@
+"""Markers of handlers that workers run."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+from collections.abc import Iterable
+
+from ..definitions import AsynchronousMark
+from ..definitions import DeduplicatedMark
+from ..definitions import DelayedRetryMark
+from ..definitions import ErrorChannelMark
+from ..definitions import HeaderMark
+from ..definitions import Mark
+from ..definitions import RetryTemplate
+from ..definitions import WithoutTransactionMark
+from ..errors import ConfigurationError
+from ..message import DELIVERY_DELAY
+from ..message import TIME_TO_LIVE
+from .marking import Decorator
+from .marking import marking
+from .marking import several
+
+# For ``@asynchronous(…, execution=[…])``.
+DelayedRetry = DelayedRetryMark
+ErrorChannel = ErrorChannelMark
+WithoutTransaction = WithoutTransactionMark
+
+Duration = datetime.timedelta | int
+_DUPLICATES = ("skip", "raise", "return_cached")
+
+
+def asynchronous(
+    channels: str | Iterable[str], *, execution: Iterable[Mark] = ()
+) -> Decorator:
+    """Let a worker handle the messages of a handler, or of all handlers of a class.
+
+    Each handler gets a copy of the message of its own. On a bus class everything that
+    is sent through the bus goes over the channel.
+
+    :param channels: The name of a channel; several are passed one after the other.
+    :param execution: What counts only while a worker handles a message, for example
+        ``WithoutTransaction()``.
+    """
+    listed = several(channels)
+    if not listed or not all(isinstance(c, str) and c for c in listed):
+        raise ConfigurationError(
+            f"@asynchronous({channels!r}) names no channel. Give the name of one, for"
+            ' example @asynchronous("orders").'
+        )
+    given = tuple(execution)
+    for each in given:
+        if not isinstance(each, Mark):
+            raise ConfigurationError(
+                f"@asynchronous has {each!r} as an attribute of execution. Give for"
+                " example WithoutTransaction(), DelayedRetry(…) or ErrorChannel(…)."
+            )
+    return marking(AsynchronousMark(channels=listed, execution=given))
+
+
+def delayed(
+    delay: t.Any = None, *, expression: t.Any = None, replace: bool = True
+) -> Decorator:
+    """Have the worker handle messages only after a while.
+
+    :param delay: A :class:`~datetime.timedelta`, milliseconds, or a moment with a time
+        zone.
+    :param expression: A callable or string that computes one of those instead.
+    :param replace: Replace a delay that the message already carries.
+    """
+    return _timed("delayed", DELIVERY_DELAY, delay, expression, replace)
+
+
+def time_to_live(
+    duration: t.Any = None, *, expression: t.Any = None, replace: bool = True
+) -> Decorator:
+    """Forget messages that no worker takes in time.
+
+    :param duration: A :class:`~datetime.timedelta`, or milliseconds.
+    :param expression: A callable or string that computes it instead.
+    :param replace: Replace one that the message already carries.
+    """
+    return _timed("time_to_live", TIME_TO_LIVE, duration, expression, replace)
+
+
+def delayed_retry(
+    initial: Duration = 1000,
+    *,
+    multiplier: float = 1.0,
+    max_delay: Duration | None = None,
+    max_attempts: int | None = 3,
+    jitter: float = 0.0,
+    dead_letter: str | None = None,
+) -> Decorator:
+    """Try a failed message of an asynchronous handler again after a while.
+
+    :param initial: How long to wait the first time; a number is milliseconds.
+    :param multiplier: How many times longer to wait each further time.
+    :param max_delay: The longest wait.
+    :param max_attempts: How many retries; ``None`` for no end.
+    :param jitter: The part of a wait, 0 to 1, that is left to chance.
+    :param dead_letter: Where the message goes when all retries failed; the dead letters
+        unless given.
+    """
+    longest = None if max_delay is None else milliseconds(max_delay)
+    retry = RetryTemplate(
+        milliseconds(initial), multiplier, longest, max_attempts, jitter
+    )
+    return marking(DelayedRetryMark(retry=retry, dead_letter=dead_letter))
+
+
+def error_channel(name: str) -> Decorator:
+    """Send failed messages of an asynchronous handler to a channel.
+
+    :param name: The channel of an :class:`~flask_ecotone.ErrorHandler`, the input of an
+        internal handler that takes a :class:`~flask_ecotone.FailedMessage`,
+        ``"dead_letter"``, or ``"nullChannel"`` to give them up.
+    """
+    return marking(ErrorChannelMark(name=name))
+
+
+def deduplicated(
+    *,
+    key: t.Any = None,
+    scope: str | None = None,
+    on_duplicate: t.Literal["skip", "raise", "return_cached"] = "skip",
+) -> Decorator:
+    """Handle each message once, also if it is sent again.
+
+    What is handled is noted in the transaction of the handler.
+
+    :param key: The name of a header, or a callable or string expression; the id of the
+        message unless given.
+    :param scope: What the key is unique in; the handler unless given.
+    :param on_duplicate: Return ``None``, raise :exc:`DuplicateMessageError`, or return
+        what was returned the first time.
+    """
+    if on_duplicate not in _DUPLICATES:
+        raise ConfigurationError(
+            f"@deduplicated has on_duplicate={on_duplicate!r}. It is one of"
+            f" {', '.join(map(repr, _DUPLICATES))}."
+        )
+    return marking(DeduplicatedMark(key=key, scope=scope, on_duplicate=on_duplicate))
+
+
+def milliseconds(duration: t.Any) -> int:
+    """Return a duration in milliseconds.
+
+    :raises ConfigurationError: It is none.
+    """
+    if isinstance(duration, datetime.timedelta):
+        duration = duration / datetime.timedelta(milliseconds=1)
+    if isinstance(duration, bool) or not isinstance(duration, (int, float)):
+        raise ConfigurationError(
+            f"{duration!r} is no duration. Give a timedelta, or milliseconds."
+        )
+    return int(duration)
+
+
+def _timed(
+    name: str, header: str, value: t.Any, expression: t.Any, replace: bool
+) -> Decorator:
+    if (value is None) == (expression is None):
+        raise ConfigurationError(
+            f"@{name} takes either a value, for example timedelta(minutes=5), or an"
+            " expression."
+        )
+    if isinstance(value, datetime.datetime) and header == DELIVERY_DELAY:
+        if value.tzinfo is None:
+            raise ConfigurationError(
+                f"@{name} has the moment {value}, without time zone. Give one, for"
+                " example datetime(…, tzinfo=UTC)."
+            )
+    elif value is not None:
+        value = milliseconds(value)
+        if value < 0:
+            raise ConfigurationError(f"@{name} has {value} ms. It is 0 or more.")
+    return marking(
+        HeaderMark(
+            name=header, value=value, expression=expression, keep_existing=not replace
+        )
+    )

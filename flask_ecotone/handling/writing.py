@@ -1,0 +1,253 @@
+"""Messages in writing: what goes into a channel, and what comes out of it."""
+
+from __future__ import annotations
+
+import builtins
+import datetime
+import importlib
+import sys
+import types
+import typing as t
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import msgspec
+
+from ..channels.protocols import Delivery
+from ..channels.protocols import Envelope
+from ..conversion import Conversion
+from ..conversion import JSON
+from ..conversion import MediaType
+from ..conversion import PYTHON
+from ..definitions import mark_of
+from ..definitions import NamedEventMark
+from ..errors import ConfigurationError
+from ..errors import ConversionError
+from ..errors import MessagingError
+from ..message import CONTENT_TYPE
+from ..message import DELIVERY_DELAY
+from ..message import Message
+from ..message import MESSAGE_ID
+from ..message import POLLED_CHANNEL_NAME
+from ..message import PRIORITY
+from ..message import ROUTING_SLIP
+from ..message import TIME_TO_LIVE
+from ..message import TYPE_ID
+
+_LONGEST = 2**53
+
+
+class Writing:
+    """Writes and reads the messages of one system.
+
+    :param names: Event name → class.
+    """
+
+    def __init__(self, conversion: Conversion, names: Mapping[str, type]) -> None:
+        self._conversion = conversion
+        self._by_name = names
+        self._names: dict[type, str] = {}
+        self._classes: dict[str, type] = {}
+
+    def write(
+        self, message: Message, endpoint_id: str, slip: Sequence[str] = ()
+    ) -> Envelope:
+        """Return a message in writing.
+
+        :param endpoint_id: Whom it is for.
+        :param slip: The channels that it passes after the first one.
+        :raises ConversionError: The payload or a header can't be written.
+        """
+        values = dict(message.headers)
+        delay = values.pop(DELIVERY_DELAY, None)
+        lifetime = values.pop(TIME_TO_LIVE, None)
+        values[TYPE_ID] = self._name_of(message.payload.__class__)
+        if slip:
+            values[ROUTING_SLIP] = list(slip)
+        wait, due_at = _when(delay)
+        return Envelope(
+            endpoint_id,
+            values[MESSAGE_ID],
+            self._body(message.payload, values.get(CONTENT_TYPE)),
+            self.headers(values),
+            wait,
+            due_at,
+            None if lifetime is None else _duration(lifetime, TIME_TO_LIVE),
+            _priority(values.get(PRIORITY)),
+        )
+
+    def headers(self, values: Mapping[str, t.Any]) -> str:
+        """Return headers as a JSON object.
+
+        :raises ConversionError: One can't be written.
+        """
+        try:
+            return t.cast(str, self._conversion.encode(values, JSON))
+        except ConversionError:
+            for name, value in values.items():
+                try:
+                    self._conversion.encode(value, JSON)
+                except ConversionError as error:
+                    raise ConversionError(
+                        f"The header {name!r} can't travel over a channel: {error}"
+                    ) from error
+            raise
+
+    def read(
+        self, delivery: Delivery, channel: str, accepted: tuple[type, ...]
+    ) -> Message:
+        """Return a message as it was sent.
+
+        :param channel: The channel that it came from.
+        :param accepted: The classes that its endpoint handles.
+        :raises ConversionError: It can't be read.
+        """
+        envelope = delivery.envelope
+        values = read_headers(envelope)
+        values.pop(ROUTING_SLIP, None)
+        name = values.pop(TYPE_ID, None)
+        values[POLLED_CHANNEL_NAME] = channel
+        try:
+            payload = self._payload(envelope, name, values.get(CONTENT_TYPE), accepted)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ConversionError(
+                f"The body of the message {envelope.message_id} can't be read as"
+                f" {name}: {error}."
+            ) from error
+        return Message(payload, values)
+
+    def _body(self, payload: t.Any, media_type: str | None) -> bytes:
+        if isinstance(payload, (str, bytes)) and _is_foreign(media_type):
+            return payload.encode() if isinstance(payload, str) else payload
+        if isinstance(payload, types.GeneratorType):
+            raise ConversionError("A generator can't travel over a channel.")
+        return t.cast(str, self._conversion.encode(payload, JSON)).encode()
+
+    def _payload(
+        self,
+        envelope: Envelope,
+        name: str | None,
+        media_type: str | None,
+        accepted: tuple[type, ...],
+    ) -> t.Any:
+        body = envelope.body
+        if name is None:
+            return (
+                body.decode() if media_type is not None else msgspec.json.decode(body)
+            )
+        cls = self._class_of(name, accepted)
+        if cls in (str, bytes) and _is_foreign(media_type):
+            return body.decode() if cls is str else body
+        if cls is type(None):
+            return None
+        if cls.__module__ == "builtins":
+            return msgspec.json.decode(body, type=cls)
+        return self._conversion.decoder(cls)(body, JSON)
+
+    def _name_of(self, cls: type) -> str:
+        name = self._names.get(cls)
+        if name is None:
+            said = mark_of(cls, NamedEventMark)
+            name = said.name if said else f"{cls.__module__}:{cls.__qualname__}"
+            self._names[cls] = name
+            # A class inside of a function can't be imported by its name.
+            self._classes.setdefault(name, cls)
+        return name
+
+    def _class_of(self, name: str, accepted: tuple[type, ...]) -> type:
+        cls = self._by_name.get(name) or self._classes.get(name)
+        if cls is None:
+            cls = next((c for c in accepted if self._name_of(c) == name), None)
+        if cls is None:
+            cls = self._classes[name] = _imported(name)
+        if accepted and cls.__module__ != "builtins":
+            if not any(issubclass(cls, each) for each in accepted):
+                expected = ", ".join(each.__qualname__ for each in accepted)
+                raise ConversionError(
+                    f"The message is a {name}, and its endpoint takes {expected}."
+                )
+        return cls
+
+
+def read_headers(envelope: Envelope) -> dict[str, t.Any]:
+    """Return the headers of a message in writing.
+
+    :raises ConversionError: They can't be read.
+    """
+    try:
+        return msgspec.json.decode(envelope.headers, type=dict[str, t.Any])
+    except msgspec.MsgspecError as error:
+        raise ConversionError(
+            f"The headers of the message {envelope.message_id} can't be read: {error}."
+        ) from error
+
+
+def _imported(name: str) -> type:
+    module, _, path = name.partition(":")
+    if module == "builtins":
+        found = getattr(builtins, path, None)
+        if path == "NoneType":
+            found = type(None)
+    else:
+        try:
+            found = sys.modules.get(module) or importlib.import_module(module)
+            for part in path.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConversionError(
+                f"The message is a {name}, and there is no such class: {error}. If it"
+                " was renamed, name events with @named_event, which stays."
+            ) from error
+    if not isinstance(found, type):
+        raise ConversionError(f"The message is a {name}, which is no class.")
+    return found
+
+
+def _is_foreign(media_type: str | None) -> bool:
+    return media_type is not None and MediaType.parse(media_type).essence != PYTHON
+
+
+def _when(delay: t.Any) -> tuple[int, int | None]:
+    if delay is None:
+        return 0, None
+    if isinstance(delay, str):
+        try:
+            delay = datetime.datetime.fromisoformat(delay)
+        except ValueError:
+            raise _no_duration(delay, DELIVERY_DELAY) from None
+    if isinstance(delay, datetime.datetime):
+        if delay.tzinfo is None:
+            raise ConfigurationError(
+                f"A message is delayed until {delay}, which has no time zone. Give one,"
+                " for example datetime(…, tzinfo=UTC) or '…+02:00'."
+            )
+        return 0, int(delay.timestamp() * 1000)
+    return max(0, _duration(delay, DELIVERY_DELAY)), None
+
+
+def _duration(value: t.Any, header: str) -> int:
+    if isinstance(value, datetime.timedelta):
+        value = value / datetime.timedelta(milliseconds=1)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _no_duration(value, header)
+    if not -_LONGEST < value < _LONGEST:
+        raise _no_duration(value, header)
+    return int(value)
+
+
+def _no_duration(value: t.Any, header: str) -> MessagingError:
+    return MessagingError(
+        f"The header {header!r} is {value!r:.80}. It is a timedelta, a number of"
+        " milliseconds, or, for a delay, a moment with a time zone."
+    )
+
+
+def _priority(value: t.Any) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise MessagingError(
+            f"The header {PRIORITY!r} is {value!r:.80}. It is a whole number; higher"
+            " comes first."
+        )
+    return max(-(2**31) + 1, min(value, 2**31 - 1))

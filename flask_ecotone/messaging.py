@@ -1,0 +1,173 @@
+"""The channels of one application, and the workers that empty them."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+
+from flask import Flask
+
+from .channels import DatabaseChannel
+from .channels.collecting import CollectingOutbox
+from .channels.dead_letters import DeadLetter
+from .channels.dead_letters import Failure
+from .channels.opening import ChannelSurroundings
+from .channels.protocols import Channel
+from .channels.protocols import Outbox
+from .channels.protocols import Source
+from .consuming import ErrorHandler
+from .consuming import Limits
+from .consuming import Outcome
+from .consuming import Stopping
+from .consuming import Worker
+from .consuming.failures import Recovery
+from .consuming.processing import Environment
+from .consuming.processing import Processor
+from .databases import AppDatabases
+from .errors import ConfigurationError
+from .errors import did_you_mean
+from .errors import UnknownChannelError
+from .storage.failures import is_outage
+from .storage.failures import is_transient
+from .storage.outbox import SessionOutbox
+from .storage.transaction import SessionTransaction
+from .system import MessagingSystem
+from .system.asynchronous import Channels
+
+
+class Messaging:
+    """The channels of one application.
+
+    :param declared: The channels that the extension was given.
+    :param handlers: What becomes of failed messages.
+    :param default_error_channel: ``ECOTONE_DEFAULT_ERROR_CHANNEL``.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        declared: Iterable[t.Any],
+        handlers: Iterable[ErrorHandler],
+        default_error_channel: str | None,
+        databases: AppDatabases | None,
+        transaction: SessionTransaction | None,
+    ) -> None:
+        self._app = app
+        self._handlers = tuple(handlers)
+        self._default_error_channel = default_error_channel
+        self._databases = databases
+        self._transaction = transaction
+        self._log = app.logger.getChild("ecotone")
+        listed = list(declared)
+        opened: dict[str, Channel] = {}
+        self.is_durable = any(isinstance(each, DatabaseChannel) for each in listed)
+        outbox: Outbox = CollectingOutbox()
+        if databases is not None and transaction is not None:
+            prepare = databases.prepare if self.is_durable else _nothing
+            outbox = SessionOutbox(
+                databases.session, lambda: transaction.is_active, prepare
+            )
+            if self.is_durable:
+                transaction.prepare = databases.prepare
+        self.channels = Channels(opened, outbox)
+        surroundings = ChannelSurroundings(
+            channel=self.channels.get, logger=self._log, database=databases
+        )
+        for each in listed:
+            opened[each.name] = each.open(surroundings)
+        self.dead_letters: DeadLetter | None = None
+        if databases is not None and self.is_durable:
+            self.dead_letters = DeadLetter(databases, self.channels.get)
+        self._processor: Processor
+        self._system: MessagingSystem
+
+    def complete(self, system: MessagingSystem) -> None:
+        """Give it the system; the channels were there before."""
+        recovery = Recovery(
+            system,
+            self._handlers,
+            self._default_error_channel,
+            self.dead_letters,
+            Failure,
+            self._log,
+        )
+        for endpoint in system.connected:
+            recovery.check(endpoint)
+        environment = Environment(
+            self._app.app_context, self._transaction, is_outage, is_transient
+        )
+        self._system = system
+        self._processor = Processor(system, environment, recovery, self._log)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of channels that a worker can take from."""
+        return [n for n in self.channels.names if self.channels.get(n).sources()]
+
+    def sources(self, names: Sequence[str]) -> Callable[[], list[Source]]:
+        """Return what returns the sources of channels.
+
+        :raises UnknownChannelError: One of them isn't there.
+        """
+        for name in names:
+            if name not in self.channels.names:
+                raise UnknownChannelError(
+                    f"There is no channel {name!r} to take messages from."
+                    f"{did_you_mean(name, self.channels.names)} There are"
+                    f" {', '.join(self.channels.names)}."
+                )
+        found = [self.channels.get(name) for name in names]
+        return lambda: [source for channel in found for source in channel.sources()]
+
+    def prepare(self) -> None:
+        """Make our tables, and load every handler: a worker is about to start."""
+        if self._databases is not None and self.is_durable:
+            self._databases.prepare_all()
+        _ = self._system.endpoints
+
+    def worker(
+        self,
+        names: Sequence[str],
+        *,
+        limits: Limits | None = None,
+        stopping: Stopping | None = None,
+        poll_interval: float = 0.1,
+        on_round: Callable[[], None] | None = None,
+        outcome: Outcome | None = None,
+    ) -> Worker:
+        """Return a worker of channels."""
+        return Worker(
+            self.sources(names),
+            self._processor,
+            self._log,
+            limits=limits,
+            stopping=stopping,
+            poll_interval=poll_interval,
+            on_round=on_round,
+            outcome=outcome,
+        )
+
+
+def is_channel(given: t.Any) -> bool:
+    """Whether something configures a channel."""
+    return hasattr(given, "name") and callable(getattr(given, "open", None))
+
+
+def check_channels(declared: Iterable[t.Any]) -> None:
+    """Refuse two channels of one name.
+
+    :raises ConfigurationError: There are two.
+    """
+    seen = set()
+    for each in declared:
+        if each.name in seen:
+            raise ConfigurationError(
+                f"Two channels are named {each.name!r}. Give one of them another name."
+            )
+        seen.add(each.name)
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,59 @@
+"""What an error of the database says about the chances of another attempt."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+import sqlalchemy.exc as sa_exc
+
+#: SQLSTATEs and numbers of errors that another attempt doesn't meet again: lost races,
+#: deadlocks.
+_TRANSIENT_STATES = frozenset({"40001", "40P01"})
+_TRANSIENT_NUMBERS = frozenset({1205, 1213, 1020})
+
+#: Those of a server that is starting, stopping or full.
+_OUTAGE_STATES = ("08", "57P", "53")
+_OUTAGE_NUMBERS = frozenset({1040, 1053, 2002, 2003, 2006, 2013, 1927, 4031})
+_OUTAGE_TEXTS = ("database is locked", "disk is full", "disk I/O error")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether what failed may succeed when it is done again at once."""
+    found = _database_error(error)
+    if found is None:
+        return False
+    state, number, _ = _details(found)
+    return state in _TRANSIENT_STATES or number in _TRANSIENT_NUMBERS
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the database, and not what was done, is the reason of a failure."""
+    found = _database_error(error)
+    if found is None:
+        return isinstance(error, sa_exc.TimeoutError)
+    if found.connection_invalidated:
+        return True
+    state, number, text = _details(found)
+    if (state or "").startswith(_OUTAGE_STATES) or number in _OUTAGE_NUMBERS:
+        return True
+    if any(each in text for each in _OUTAGE_TEXTS):
+        return True
+    is_connecting = found.statement is None and state is None
+    return is_connecting and isinstance(found, sa_exc.OperationalError)
+
+
+def _database_error(error: BaseException) -> sa.exc.DBAPIError | None:
+    # The application may have wrapped it.
+    seen = 0
+    current: BaseException | None = error
+    while current is not None and seen < 10:
+        if isinstance(current, sa_exc.DBAPIError):
+            return current
+        current, seen = current.__cause__, seen + 1
+    return None
+
+
+def _details(error: sa.exc.DBAPIError) -> tuple[str | None, int | None, str]:
+    original = error.orig
+    state = getattr(original, "sqlstate", None)
+    first = original.args[0] if original is not None and original.args else None
+    return state, first if isinstance(first, int) else None, str(original)

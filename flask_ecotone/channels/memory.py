@@ -78,7 +78,7 @@ class MemoryQueue:
     batch: int = 20
     lease: float = 60.0
     max_deliveries: int = 5
-    tenant: None = None
+    tenant: str | None = None
     _stored: dict[int, _Stored] = field(default_factory=dict)
     _handled: set[tuple[str, str]] = field(default_factory=set)
     _numbers: t.Iterator[int] = field(default_factory=lambda: itertools.count(1))

@@ -138,7 +138,7 @@ class MemoryQueue:
             now = self.now()
             for each in self._stored.values():
                 if each.token is not None and each.due_at <= now:
-                    each.token, each.is_suspect = None, True
+                    each.token, each.is_suspect, each.due_at = None, True, 0.0
 
     def next_due(self) -> float | None:
         """Return in how many seconds something becomes due; ``None`` if nothing."""
@@ -230,7 +230,8 @@ class MemoryQueue:
 
     def _accept(self, envelope: Envelope) -> _Stored:
         now = self.now()
-        due_at = now + envelope.delay / 1000
+        # What isn't delayed is ready, even if the clock is set back.
+        due_at = now + envelope.delay / 1000 if envelope.delay > 0 else 0.0
         if envelope.due_at is not None:
             due_at = envelope.due_at / 1000
         if due_at > now and not self.delayable:

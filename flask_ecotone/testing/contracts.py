@@ -152,7 +152,7 @@ class ChannelContract(ChannelHooks):
             assert ids(claimed) == sorted(ids(claimed))
 
     def test_priority(self, queue: ChannelWorker) -> None:
-        """Higher priorities are handed out first, equal ones in the order of sending."""
+        """Higher priorities are handed out first, equal ones in their order."""
         needs(queue.channel.capabilities, Capability.PRIORITY)
         priorities = [0, 5, 1, 1, 5, -3, 0, 9, 2, 5, 0, 1]
         queue.send(*[envelope(n, priority=p) for n, p in enumerate(priorities)])

@@ -9,6 +9,7 @@ from flask_ecotone.channels.memory import MemoryQueue
 from flask_ecotone.channels.protocols import Channel
 from flask_ecotone.errors import ConfigurationError
 from flask_ecotone.errors import LeaseLostError
+from flask_ecotone.testing.contracts import ChannelContract
 from flask_ecotone.testing.contracts import envelope
 
 from .clock import Clock
@@ -30,6 +31,16 @@ class TestImmediateInMemoryChannel(MovedClockContract):
     def open_channel(self) -> Channel:
         house = House([InMemoryChannel("orders", delayable=False)], self.clock)
         return house.channel("orders")
+
+
+class TestInMemoryChannelInRealTime(ChannelContract):
+    """A channel in memory with a real clock: the contract waits by itself."""
+
+    delay = 0.2
+    many = 500
+
+    def open_channel(self) -> Channel:
+        return MemoryQueue("orders", lease=0.3)
 
 
 def test_requeue_with_a_refused_delay_keeps_the_message() -> None:

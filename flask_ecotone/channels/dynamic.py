@@ -231,18 +231,19 @@ class PublishSubscribeChannel:
                 f"PublishSubscribeChannel({self.name!r}) has no channels. Name those"
                 " that get the copies."
             )
-        self._as_dynamic()
+        self.as_dynamic()
 
     @property
     def references(self) -> tuple[str, ...]:
         """The names of the channels that the application must have."""
-        return self._as_dynamic().references
+        return self.as_dynamic().references
 
     def open(self, surroundings: ChannelSurroundings) -> RoutedChannel:
         """Return the channel of an application."""
-        return self._as_dynamic().open(surroundings)
+        return self.as_dynamic().open(surroundings)
 
-    def _as_dynamic(self) -> DynamicChannel:
+    def as_dynamic(self) -> DynamicChannel:
+        """Return the dynamic channel that does the work."""
         names = _names(self.channels)
         internal = _internal(self.channels)
         return DynamicChannel(

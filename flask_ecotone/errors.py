@@ -12,7 +12,7 @@
     │   ├── NoHandlerError        nobody handles the command or query
     │   ├── HeaderNotFoundError   a handler needs a header the message lacks
     │   ├── ConversionError       a payload or header can't become the type asked for
-    │   ├── MessageDeliveryError  a required reply is missing
+    │   ├── MessageDeliveryError  a required reply is missing, or no channel fits
     │   ├── LeaseLostError        a claimed message isn't ours any more
     │   ├── DuplicateMessageError a message was handled already
     │   └── UnknownEndpointError  a message is for an endpoint that isn't there
@@ -78,7 +78,7 @@ class ConversionError(MessagingError):
 
 
 class MessageDeliveryError(MessagingError):
-    """A gateway that promises a value got none."""
+    """A gateway that promises a value got none, or a channel has nowhere to send to."""
 
 
 class LeaseLostError(MessagingError):

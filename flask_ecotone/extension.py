@@ -13,6 +13,7 @@ from flask import Flask
 from flask import has_app_context
 from flask.globals import app_ctx
 
+from .channels.references import check_channels
 from .cli import add_console_commands
 from .cli import ecotone_cli
 from .configuration import fails_fast
@@ -21,7 +22,6 @@ from .errors import ConfigurationError
 from .gateways import CommandBus
 from .gateways import EventBus
 from .gateways import QueryBus
-from .messaging import check_channels
 from .messaging import is_channel
 from .state import Declarations
 from .state import EcotoneState

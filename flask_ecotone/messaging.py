@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from flask import Flask
 
+from .channels import CombinedChannel
 from .channels import DatabaseChannel
 from .channels.collecting import CollectingOutbox
 from .channels.dead_letters import DeadLetter
@@ -26,7 +27,6 @@ from .consuming.failures import Recovery
 from .consuming.processing import Environment
 from .consuming.processing import Processor
 from .databases import AppDatabases
-from .errors import ConfigurationError
 from .errors import did_you_mean
 from .errors import UnknownChannelError
 from .storage.failures import is_outage
@@ -71,12 +71,16 @@ class Messaging:
             )
             if self.is_durable:
                 transaction.prepare = databases.prepare
-        self.channels = Channels(opened, outbox)
+        hops = {
+            c.name: tuple(c.channels) for c in listed if isinstance(c, CombinedChannel)
+        }
+        self.channels = Channels(opened, outbox, hops)
         surroundings = ChannelSurroundings(
             channel=self.channels.get, logger=self._log, database=databases
         )
         for each in listed:
-            opened[each.name] = each.open(surroundings)
+            if not isinstance(each, CombinedChannel):
+                opened[each.name] = each.open(surroundings)
         self.dead_letters: DeadLetter | None = None
         if databases is not None and self.is_durable:
             self.dead_letters = DeadLetter(databases, self.channels.get)
@@ -152,21 +156,9 @@ class Messaging:
 
 def is_channel(given: t.Any) -> bool:
     """Whether something configures a channel."""
+    if isinstance(given, CombinedChannel):
+        return True
     return hasattr(given, "name") and callable(getattr(given, "open", None))
-
-
-def check_channels(declared: Iterable[t.Any]) -> None:
-    """Refuse two channels of one name.
-
-    :raises ConfigurationError: There are two.
-    """
-    seen = set()
-    for each in declared:
-        if each.name in seen:
-            raise ConfigurationError(
-                f"Two channels are named {each.name!r}. Give one of them another name."
-            )
-        seen.add(each.name)
 
 
 def _nothing() -> None:

@@ -22,6 +22,7 @@ from .protocols import Channel
 from .protocols import Delivery
 from .protocols import Envelope
 from .protocols import Source
+from .routed import GatedSource
 
 _d = dead_letters.c
 _PAGE = 200
@@ -92,6 +93,8 @@ class DeadLetter:
 
         :raises LeaseLostError: It isn't ours any more.
         """
+        while isinstance(source, GatedSource):
+            source = source.source
         with self._databases.engine(source.tenant).begin() as connection:
             if isinstance(source, DatabaseSource):
                 source.remove(connection, delivery)

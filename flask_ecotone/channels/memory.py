@@ -21,7 +21,9 @@ from .protocols import ChannelStatus
 from .protocols import Delivery
 from .protocols import Envelope
 
-_ABILITIES = (
+#: How many handled messages are remembered, to tell duplicates of them.
+_REMEMBERED: t.Final = 100_000
+_ABILITIES: t.Final = (
     Capability.PRIORITY
     | Capability.TIME_TO_LIVE
     | Capability.BATCH
@@ -63,7 +65,7 @@ class _Stored:
         return -self.envelope.priority, self.position
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class MemoryQueue:
     """The messages of an :class:`InMemoryChannel` in one application.
 
@@ -78,9 +80,9 @@ class MemoryQueue:
     batch: int = 20
     lease: float = 60.0
     max_deliveries: int = 5
-    tenant: None = None
+    tenant: str | None = None
     _stored: dict[int, _Stored] = field(default_factory=dict)
-    _handled: set[tuple[str, str]] = field(default_factory=set)
+    _handled: dict[tuple[str, str], None] = field(default_factory=dict)
     _numbers: t.Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -99,13 +101,13 @@ class MemoryQueue:
         return (self,)
 
     def send(self, envelopes: Sequence[Envelope]) -> None:
-        """Take messages.
+        """Take messages, all of them or none.
 
         :raises ConfigurationError: One is delayed, and the channel can't.
         """
         with self._lock:
-            for envelope in envelopes:
-                self._put(envelope)
+            for stored in [self._accept(envelope) for envelope in envelopes]:
+                self._stored[stored.position] = stored
 
     def claim(self, limit: int) -> list[Delivery]:
         """Claim ready messages and return them, the next one first."""
@@ -118,7 +120,8 @@ class MemoryQueue:
                 if each.token is None and each.due_at <= now
             ]
             suspects = [each for each in ready if each.is_suspect]
-            chosen = suspects[:1] or heapq.nsmallest(limit, ready, key=_Stored.order)
+            number = min(limit, 1) if suspects else limit
+            chosen = heapq.nsmallest(number, suspects or ready, key=_Stored.order)
             for each in chosen:
                 each.token = new_id()
                 each.attempts += 1
@@ -135,14 +138,18 @@ class MemoryQueue:
             now = self.now()
             for each in self._stored.values():
                 if each.token is not None and each.due_at <= now:
-                    each.token, each.is_suspect = None, True
+                    each.token, each.is_suspect, each.due_at = None, True, 0.0
 
     def next_due(self) -> float | None:
         """Return in how many seconds something becomes due; ``None`` if nothing."""
         with self._lock:
             now = self.now()
-            waiting = [s.due_at for s in self._stored.values() if s.due_at > now]
-        return min(waiting) - now if waiting else None
+            waiting = [
+                max(each.due_at - now, 0.0)
+                for each in self._stored.values()
+                if each.token is not None or each.due_at > now
+            ]
+        return min(waiting, default=None)
 
     def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Extend the lease of messages that are still worked on."""
@@ -157,15 +164,18 @@ class MemoryQueue:
         """Remove messages that were handled."""
         with self._lock:
             for delivery in deliveries:
-                self._owned(delivery)
-                del self._stored[delivery.position]
+                self._check_owned(delivery)
+            for delivery in deliveries:
+                self._stored.pop(delivery.position, None)
 
     def settle(self, delivery: Delivery) -> bool:
         """Remove a message and note that it was handled."""
         with self._lock:
             self.acknowledge([delivery])
             is_new = _key(delivery) not in self._handled
-            self._handled.add(_key(delivery))
+            self._handled[_key(delivery)] = None
+            if len(self._handled) > _REMEMBERED:
+                del self._handled[next(iter(self._handled))]
         return is_new
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
@@ -180,9 +190,10 @@ class MemoryQueue:
     def requeue(self, delivery: Delivery, envelope: Envelope) -> None:
         """Put a message back, changed, behind the others."""
         with self._lock:
-            self._owned(delivery)
+            self._check_owned(delivery)
+            stored = self._accept(envelope)
             del self._stored[delivery.position]
-            self._put(envelope)
+            self._stored[stored.position] = stored
 
     def discard(self, delivery: Delivery) -> None:
         """Remove a message that is given up."""
@@ -204,6 +215,7 @@ class MemoryQueue:
         """Return what lies in the channel."""
         with self._lock:
             now = self.now()
+            self._expire(now)
             stored = list(self._stored.values())
         ready = [s for s in stored if s.token is None and s.due_at <= now]
         ages = [now - s.created_at for s in ready]
@@ -231,9 +243,10 @@ class MemoryQueue:
                 if each.token is None and each.due_at <= moment:
                     each.due_at = 0.0
 
-    def _put(self, envelope: Envelope) -> None:
+    def _accept(self, envelope: Envelope) -> _Stored:
         now = self.now()
-        due_at = now + envelope.delay / 1000
+        # What isn't delayed is ready, even if the clock is set back.
+        due_at = now + envelope.delay / 1000 if envelope.delay > 0 else 0.0
         if envelope.due_at is not None:
             due_at = envelope.due_at / 1000
         if due_at > now and not self.delayable:
@@ -247,15 +260,15 @@ class MemoryQueue:
             expires_at = max(now, due_at) + envelope.time_to_live / 1000
         number = next(self._numbers)
         kept = replace(envelope, delay=0, due_at=None)
-        self._stored[number] = _Stored(kept, number, due_at, now, expires_at)
+        return _Stored(kept, number, due_at, now, expires_at)
 
     def _expire(self, now: float) -> None:
         for position, each in list(self._stored.items()):
             if each.token is None and each.expires_at is not None:
-                if each.expires_at < now:
+                if each.expires_at <= now:
                     del self._stored[position]
 
-    def _owned(self, delivery: Delivery) -> None:
+    def _check_owned(self, delivery: Delivery) -> None:
         stored = self._stored.get(delivery.position)
         if stored is None or stored.token != delivery.token:
             raise LeaseLostError(self.name, delivery.envelope.message_id)

@@ -102,17 +102,35 @@ class ChannelStatus:
 class Source(t.Protocol):
     """Where a worker takes the messages of a channel from."""
 
-    #: The name of the channel.
-    channel: str
-    #: Whose database it is; ``None`` for the default one, or if there are no tenants.
-    tenant: str | None
-    capabilities: Capability
-    #: How many messages to claim at once.
-    batch: int
-    #: Seconds after which a claim that isn't extended is void.
-    lease: float
-    #: How often a message may be claimed before it is taken for a killer of workers.
-    max_deliveries: int
+    @property
+    def channel(self) -> str:
+        """The name of the channel."""
+        ...
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose database it is; ``None`` for the default one and without tenants."""
+        ...
+
+    @property
+    def capabilities(self) -> Capability:
+        """What it can do."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """How many messages to claim at once."""
+        ...
+
+    @property
+    def lease(self) -> float:
+        """Seconds after which a claim that isn't extended is void."""
+        ...
+
+    @property
+    def max_deliveries(self) -> int:
+        """How often to claim a message before it is taken for a killer of workers."""
+        ...
 
     def claim(self, limit: int) -> Sequence[Delivery]:
         """Claim ready messages and return them, the next one first.
@@ -192,8 +210,15 @@ class Source(t.Protocol):
 class Channel(t.Protocol):
     """What is sent to, in one application."""
 
-    name: str
-    capabilities: Capability
+    @property
+    def name(self) -> str:
+        """What it is called in the application."""
+        ...
+
+    @property
+    def capabilities(self) -> Capability:
+        """What it can do."""
+        ...
 
     def send(self, envelopes: Sequence[Envelope]) -> None:
         """Take messages. A transactional channel does so in the session."""
@@ -207,7 +232,10 @@ class Channel(t.Protocol):
 class ChannelConfiguration(t.Protocol):
     """What an application says about a channel. It opens one for each application."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the channel is called in the application."""
+        ...
 
     def open(self, surroundings: t.Any) -> Channel:
         """Return the channel of an application.

@@ -113,7 +113,7 @@ class Worker:
         self._on_round = on_round
         self.outcome = outcome or Outcome()
         self._leases = Leases(logger)
-        self._recovered: dict[int, float] = {}
+        self._recovered: dict[tuple[str, str | None], float] = {}
         self._turn = 0
         self._outages = 0
         self._started = time.monotonic()
@@ -164,8 +164,9 @@ class Worker:
             limit = 1
         try:
             now = time.monotonic()
-            if now - self._recovered.get(id(source), 0) >= _RECOVERY_INTERVAL:
-                self._recovered[id(source)] = now
+            key = source.channel, source.tenant
+            if now - self._recovered.get(key, 0) >= _RECOVERY_INTERVAL:
+                self._recovered[key] = now
                 source.recover()
             found = source.claim(limit)
             if not found and self.limits.finishes_when_empty:

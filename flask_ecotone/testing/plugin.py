@@ -10,6 +10,9 @@ import pytest
 from .flow import flow_testing
 from .flow import FlowTesting
 
+# What fails in a contract is shown as in a test of one's own.
+pytest.register_assert_rewrite(f"{__package__}.contracts")
+
 
 @pytest.fixture
 def ecotone_flow() -> Callable[..., FlowTesting]:

@@ -1,0 +1,54 @@
+"""The contract of channels, kept by the one in the database."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from flask_ecotone import DatabaseChannel
+from flask_ecotone import Ecotone
+from flask_ecotone.channels.protocols import Channel
+from flask_ecotone.testing.contracts import ChannelContract
+
+
+class TestDatabaseChannel(ChannelContract):
+    """A channel in SQLite, PostgreSQL and MariaDB."""
+
+    many = 2_000
+    delay = 0.2
+
+    @pytest.fixture(autouse=True)
+    def _app(self, database_url: str) -> Iterator[None]:
+        self.app = Flask(__name__)
+        self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
+        self.db = SQLAlchemy(self.app)
+        channel = DatabaseChannel("orders", lease=1)
+        self.ecotone = Ecotone(self.app, packages=[], channels=[channel])
+        with self.app.app_context():
+            self.db.create_all()
+        yield
+
+    def open_channel(self) -> Channel:
+        with self.app.app_context():
+            self.ecotone.compile()
+        messaging = self.app.extensions["ecotone"].messaging
+        return t.cast(Channel, messaging.channels.get("orders"))
+
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        with self.app.app_context():
+            yield
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.db.session.rollback()
+            raise
+        self.db.session.commit()

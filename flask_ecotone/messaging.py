@@ -16,6 +16,7 @@ from .channels.dead_letters import DeadLetter
 from .channels.dead_letters import Failure
 from .channels.opening import ChannelSurroundings
 from .channels.protocols import Channel
+from .channels.protocols import ChannelStatus
 from .channels.protocols import Outbox
 from .channels.protocols import Source
 from .consuming import ErrorHandler
@@ -110,6 +111,31 @@ class Messaging:
         """The names of channels that a worker can take from."""
         return [n for n in self.channels.names if self.channels.get(n).sources()]
 
+    def describe(self) -> list[dict[str, t.Any]]:
+        """Return what lies in the channels: a summary of plain values for each source.
+
+        Where the database doesn't answer, the numbers are ``None``.
+        """
+        rows = []
+        for name in self.channels.names:
+            for source in self.channels.get(name).sources():
+                try:
+                    status: ChannelStatus | None = source.status()
+                except Exception as error:
+                    self._log.warning("The channel %r can't be read: %s", name, error)
+                    status = None
+                rows.append(
+                    {
+                        "channel": name,
+                        "tenant": source.tenant,
+                        "ready": status and status.ready,
+                        "in_flight": status and status.in_flight,
+                        "delayed": status and status.delayed,
+                        "oldest_age": status and status.oldest_age,
+                    }
+                )
+        return rows
+
     def sources(self, names: Sequence[str]) -> Callable[[], list[Source]]:
         """Return what returns the sources of channels.
 
@@ -125,10 +151,14 @@ class Messaging:
         found = [self.channels.get(name) for name in names]
         return lambda: [source for channel in found for source in channel.sources()]
 
-    def prepare(self) -> None:
-        """Make our tables, and load every handler: a worker is about to start."""
+    def prepare_tables(self) -> None:
+        """Make our tables where they are missing."""
         if self._databases is not None and self.is_durable:
             self._databases.prepare_all()
+
+    def prepare(self) -> None:
+        """Make our tables, and load every handler: a worker is about to start."""
+        self.prepare_tables()
         _ = self._system.endpoints
 
     def worker(

@@ -54,8 +54,12 @@ def ecotone_cli(debug: bool) -> None:
 
 @ecotone_cli.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
-def list_command(as_json: bool) -> None:
+@click.option("--channels", is_flag=True, help="Only the channels, and what is there.")
+def list_command(as_json: bool, channels: bool) -> None:
     """List every endpoint: what it handles, where it is, what intercepts it.
+
+    Channels come after them, with how many messages are ready, in flight and delayed,
+    and how many seconds the oldest one has waited.
 
     An endpoint is a handler with its interceptors. A message that nobody handles,
     or that is handled twice, is found by looking at the second column:
@@ -69,7 +73,11 @@ def list_command(as_json: bool) -> None:
 
     \b
         flask ecotone list --json | jq '.[].message'
+        flask ecotone list --channels --json
     """
+    if channels:
+        _list_channels(as_json)
+        return
     endpoints = [
         endpoint.describe()
         for endpoint in current_app.extensions["ecotone"].system.endpoints
@@ -80,6 +88,30 @@ def list_command(as_json: bool) -> None:
     if not endpoints:
         click.echo(_NO_HANDLERS)
         return
+    _print_endpoints(endpoints)
+    if current_app.extensions["ecotone"].messaging is not None:
+        click.echo()
+        _list_channels(False)
+
+
+def _list_channels(as_json: bool) -> None:
+    state = current_app.extensions["ecotone"]
+    state.compile()
+    found = [] if state.messaging is None else state.messaging.describe()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    if not found:
+        click.echo("There are no channels.")
+        return
+    headings = ("Channel", "Tenant", "Ready", "In flight", "Delayed", "Oldest (s)")
+    print_table(
+        headings,
+        [["-" if each is None else each for each in row.values()] for row in found],
+    )
+
+
+def _print_endpoints(endpoints: list[dict[str, t.Any]]) -> None:
     print_table(
         ("Kind", "Message", "Handler", "Location", "Channel", "Interceptors"),
         [
@@ -115,4 +147,13 @@ def check_command() -> None:
     count = len(system.endpoints)
     if not count:
         click.echo(_NO_HANDLERS, err=True)
+    for endpoint in system.endpoints:
+        if endpoint.has_derived_id and endpoint.channels:
+            click.secho(
+                f"Warning: {endpoint.marked.where} has no endpoint_id. Messages in its"
+                f" channel are for {endpoint.id!r}, and are lost to it when it is"
+                " renamed or moved.",
+                err=True,
+                fg="yellow",
+            )
     click.echo(f"{count} endpoint{'' if count == 1 else 's'}, no errors.")

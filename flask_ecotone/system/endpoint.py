@@ -65,6 +65,12 @@ class Endpoint:
         """What the handler is called in logs."""
         return self.marked.qualified_name
 
+    @property
+    def has_derived_id(self) -> bool:
+        """Whether its id follows from its name."""
+        said = self.marked.said
+        return self.id not in (said.endpoint_id, said.name)
+
     def describe(self) -> dict[str, t.Any]:
         """Return a summary of plain values."""
         said = self.marked.said

@@ -1,0 +1,199 @@
+"""``flask ecotone deadletter``."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import typing as t
+
+import click
+from flask import current_app
+
+from ..channels.dead_letters import DeadLetter
+from ..channels.dead_letters import ParkedMessage
+from ..errors import ConfigurationError
+from .group import ecotone_cli
+from .writer import print_table
+
+_PAGE: t.Final = 20
+_UNITS: t.Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def _filters(command: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+    for option in (
+        click.option("--channel", help="Of this channel."),
+        click.option("--endpoint", "endpoint_id", help="For this endpoint."),
+        click.option("--error", "error_class", help="With this class of error."),
+        click.option("--type", "message_type", help="Of this type of message."),
+    ):
+        command = option(command)
+    return command
+
+
+_tenant = click.option("--tenant", help="Those of a tenant.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+_ids = click.argument("ids", nargs=-1, required=True, type=int, metavar="ID...")
+
+
+@ecotone_cli.group()
+def deadletter() -> None:
+    """Look at messages that failed for good, and decide about them."""
+
+
+@deadletter.command("list")
+@click.argument("page", type=click.IntRange(0), default=0)
+@_filters
+@_tenant
+@_json
+def list_command(
+    page: int, tenant: str | None, as_json: bool, **filters: str | None
+) -> None:
+    """List dead letters, the newest failure first, twenty on a PAGE."""
+    found = _dead_letter().list(_PAGE, page * _PAGE, tenant=tenant, **filters)
+    if as_json:
+        click.echo(json.dumps([_plain(each) for each in found], indent=2))
+        return
+    if not found:
+        click.echo("There are no dead letters.")
+        return
+    print_table(
+        ("Id", "Failed at", "Channel", "Endpoint", "Attempts", "Error"),
+        [
+            (
+                each.id,
+                _moment(each.last_failed_at),
+                each.channel,
+                each.endpoint_id,
+                each.attempts,
+                f"{each.error_class}: {each.error_message}"[:100],
+            )
+            for each in found
+        ],
+    )
+
+
+@deadletter.command("show")
+@click.argument("id", type=int)
+@_tenant
+@_json
+def show_command(id: int, tenant: str | None, as_json: bool) -> None:
+    """Show everything that is known of a dead letter."""
+    found = _plain(_dead_letter().show(id, tenant=tenant))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    trace = found.pop("traceback")
+    print_table((), [(name, value) for name, value in found.items()])
+    click.echo(f"\n{trace}")
+
+
+@deadletter.command("replay")
+@_ids
+@_tenant
+def replay_command(ids: tuple[int, ...], tenant: str | None) -> None:
+    """Put dead letters back into their channels, all or none of them."""
+    count = _dead_letter().replay(ids, tenant=tenant)
+    click.echo(f"{count} put back.")
+
+
+@deadletter.command("replay-all")
+@_filters
+@_tenant
+def replay_all_command(tenant: str | None, **filters: str | None) -> None:
+    """Put back all that are there now, or those that a filter leaves."""
+    count = _dead_letter().replay_all(tenant=tenant, **filters)
+    click.echo(f"{count} put back.")
+
+
+@deadletter.command("edit")
+@click.argument("id", type=int)
+@click.option("--body", help="The new payload.")
+@click.option("--headers", help="The new headers, a JSON object.")
+@_tenant
+def edit_command(
+    id: int, body: str | None, headers: str | None, tenant: str | None
+) -> None:
+    """Change what a dead letter says, before it is put back."""
+    if body is None and headers is None:
+        raise click.UsageError("Say --body, --headers or both.")
+    given = None if body is None else body.encode()
+    _dead_letter().edit(id, body=given, headers=headers, tenant=tenant)
+    click.echo("Changed.")
+
+
+@deadletter.command("delete")
+@_ids
+@_tenant
+def delete_command(ids: tuple[int, ...], tenant: str | None) -> None:
+    """Delete dead letters."""
+    click.echo(f"{_dead_letter().delete(ids, tenant=tenant)} deleted.")
+
+
+@deadletter.command("purge")
+@click.option(
+    "--older-than", required=True, metavar="AGE", help="For example 30d, 12h, 90m."
+)
+@_tenant
+def purge_command(older_than: str, tenant: str | None) -> None:
+    """Delete what failed last an AGE ago, or earlier."""
+    age = _milliseconds(older_than)
+    click.echo(f"{_dead_letter().purge(age, tenant=tenant)} deleted.")
+
+
+@deadletter.command("stats")
+@_tenant
+@_json
+def stats_command(tenant: str | None, as_json: bool) -> None:
+    """Count dead letters by channel, endpoint and error."""
+    found = _dead_letter().stats(tenant=tenant)
+    headings = ("channel", "endpoint_id", "error_class", "count")
+    if as_json:
+        rows = [dict(zip(headings, row, strict=True)) for row in found]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    print_table(("Channel", "Endpoint", "Error", "Count"), found)
+
+
+@deadletter.command("help")
+@click.pass_context
+def help_command(ctx: click.Context) -> None:
+    """Explain the commands."""
+    click.echo(t.cast(click.Context, ctx.parent).get_help())
+
+
+def _dead_letter() -> DeadLetter:
+    state = current_app.extensions["ecotone"]
+    state.compile()
+    messaging = state.messaging
+    if messaging is None or messaging.dead_letters is None:
+        raise ConfigurationError(
+            "The application keeps no dead letters: it has no channel in its database."
+            " Give it one, for example Ecotone(channels=[DatabaseChannel('orders')])."
+        )
+    messaging.prepare_tables()
+    return t.cast(DeadLetter, messaging.dead_letters)
+
+
+def _plain(found: ParkedMessage) -> dict[str, t.Any]:
+    values = dataclasses.asdict(found)
+    values["body"] = found.body.decode(errors="backslashreplace")
+    for name in ("first_failed_at", "last_failed_at"):
+        values[name] = _moment(values[name])
+    return values
+
+
+def _moment(milliseconds: int) -> str:
+    moment = datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)
+    return moment.isoformat(timespec="seconds")
+
+
+def _milliseconds(age: str) -> int:
+    number, unit = age[:-1], age[-1:]
+    if unit not in _UNITS or not number.isdigit():
+        raise click.BadParameter(
+            f"{age!r} is no age. It is a number and one of {', '.join(_UNITS)}, for"
+            " example 30d.",
+            param_hint="--older-than",
+        )
+    return int(number) * _UNITS[unit] * 1000

@@ -1,0 +1,331 @@
+"""``flask ecotone run``."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import subprocess
+import sys
+import threading
+import types
+import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from flask import current_app
+
+from ..channels.listening import can_listen
+from ..channels.listening import Listener
+from ..consuming import Limits
+from ..consuming import Outcome
+from ..consuming import Stopping
+from ..errors import ConfigurationError
+from ..handling.console import spelling
+from ..messaging import Messaging
+from .group import ecotone_cli
+
+_SIGNALS: t.Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+#: Seconds between looks where nobody tells about messages, and where somebody does.
+_POLL: t.Final = 0.1
+_LISTENING_POLL: t.Final = 1.0
+_FLAGS: t.Final = ("stop-on-failure", "finish-when-no-messages")
+_TRUE: t.Final = frozenset({"true", "1", "yes", "on"})
+#: Set for the processes of ``--processes``.
+_CHILD: t.Final = "ECOTONE_WORKER_PROCESS"
+
+
+class Aborted(BaseException):
+    """A second signal: the message at hand is given back."""
+
+
+class _RunCommand(click.Command):
+    """Takes the names of options in camel case, and ``=true`` for flags, too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(_respelled(args)))
+
+
+def _respelled(args: list[str]) -> Iterator[str]:
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        if not name.startswith("--") or name == "--":
+            yield arg
+            continue
+        spelled = spelling(name[2:])
+        if spelled in _FLAGS and equals:
+            if value.lower() in _TRUE:
+                yield f"--{spelled}"
+        else:
+            yield f"--{spelled}{equals}{value}"
+
+
+@ecotone_cli.command("run", cls=_RunCommand)
+@click.argument("names", nargs=-1, metavar="NAME...")
+@click.option("--all", "all_channels", is_flag=True, help="All channels.")
+@click.option(
+    "--handled-message-limit",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Stop after N messages.",
+)
+@click.option(
+    "--execution-time-limit",
+    type=click.IntRange(0),
+    default=0,
+    metavar="MS",
+    help="Stop after so many milliseconds.",
+)
+@click.option(
+    "--memory-limit",
+    type=click.IntRange(0),
+    default=None,
+    metavar="MB",
+    help="Stop when the process has so many megabytes; 0 for no limit.",
+)
+@click.option("--stop-on-failure", is_flag=True, help="Stop when a message fails.")
+@click.option(
+    "--finish-when-no-messages", is_flag=True, help="Stop when there is nothing to do."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="How many messages to handle at the same time.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="How many processes to start; one that dies is started anew.",
+)
+@click.option(
+    "--poll-interval",
+    type=click.FloatRange(0.001),
+    default=None,
+    metavar="S",
+    help="How many seconds to wait when there is nothing to do.",
+)
+@click.option(
+    "--health-file",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A file that is touched while the worker lives.",
+)
+def run_command(
+    names: tuple[str, ...],
+    all_channels: bool,
+    handled_message_limit: int,
+    execution_time_limit: int,
+    memory_limit: int | None,
+    stop_on_failure: bool,
+    finish_when_no_messages: bool,
+    threads: int,
+    processes: int,
+    poll_interval: float | None,
+    health_file: Path | None,
+) -> None:
+    """Handle the messages of channels until somebody asks to stop.
+
+    \b
+        flask ecotone run orders
+        flask ecotone run orders notifications --threads 4
+        flask ecotone run --all --finish-when-no-messages
+
+    SIGTERM, SIGINT and SIGQUIT ask it to stop: the message at hand is finished, the
+    others go back. A second signal gives the message at hand back, too. SIGUSR1 prints
+    what the worker is doing. Limits can be combined; the first one that is reached
+    stops the worker.
+    """
+    messaging = _messaging()
+    if all_channels == bool(names):
+        listed = ", ".join(messaging.names) or "none"
+        raise click.UsageError(f"Name channels, or say --all. There are: {listed}.")
+    names = tuple(messaging.names) if all_channels else tuple(dict.fromkeys(names))
+    messaging.sources(names)
+    if processes > 1 and _CHILD not in os.environ:
+        sys.exit(_supervise(processes))
+    limits = Limits(
+        handled=handled_message_limit,
+        execution_time=execution_time_limit / 1000,
+        memory=_memory_limit() if memory_limit is None else memory_limit,
+        stops_on_failure=stop_on_failure,
+        finishes_when_empty=finish_when_no_messages,
+    )
+    stopping, outcome = Stopping(), Outcome()
+    with (
+        _signals(stopping, outcome),
+        _listening(messaging, names, stopping) as all_told,
+    ):
+        messaging.prepare()
+        click.echo(f"Handling messages of {', '.join(names)}.", err=True)
+        interval = poll_interval or (_LISTENING_POLL if all_told else _POLL)
+        try:
+            _work(
+                messaging,
+                names,
+                limits,
+                stopping,
+                outcome,
+                interval,
+                threads,
+                health_file,
+            )
+        except Aborted:
+            outcome.reason = "aborted"
+    click.echo(
+        f"Stopped ({outcome.reason}): {outcome.handled} messages handled,"
+        f" {outcome.failed} failed.",
+        err=True,
+    )
+    if stop_on_failure and outcome.failed:
+        sys.exit(1)
+
+
+def _work(
+    messaging: Messaging,
+    names: tuple[str, ...],
+    limits: Limits,
+    stopping: Stopping,
+    outcome: Outcome,
+    poll_interval: float,
+    threads: int,
+    health_file: Path | None,
+) -> None:
+    def work(is_first: bool) -> None:
+        messaging.worker(
+            names,
+            limits=limits,
+            stopping=stopping,
+            poll_interval=poll_interval,
+            on_round=health_file.touch if health_file and is_first else None,
+            outcome=outcome,
+        ).run()
+
+    others = [threading.Thread(target=work, args=[False]) for _ in range(threads - 1)]
+    for thread in others:
+        thread.start()
+    try:
+        work(True)
+    finally:
+        if others and not limits.finishes_when_empty:
+            stopping.request()
+        for thread in others:
+            thread.join()
+
+
+@contextmanager
+def _signals(stopping: Stopping, outcome: Outcome) -> Iterator[None]:
+    def stop(number: int, frame: types.FrameType | None) -> None:
+        if stopping.is_requested:
+            raise Aborted
+        stopping.request()
+
+    def dump(number: int, frame: types.FrameType | None) -> None:
+        click.echo(f"{outcome}", err=True)
+        faulthandler.dump_traceback(all_threads=True)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # somebody runs the command inside of a program
+        return
+    earlier = {number: signal.signal(number, stop) for number in _SIGNALS}
+    if hasattr(signal, "SIGUSR1"):
+        earlier[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, dump)
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _listening(
+    messaging: Messaging, names: tuple[str, ...], stopping: Stopping
+) -> Iterator[bool]:
+    """Listen where databases tell about messages; yield whether all of them do."""
+    engines = {}
+    is_all = True
+    for source in messaging.sources(names)():
+        engine = getattr(source, "engine", None)
+        if engine is None or not can_listen(engine):
+            is_all = False
+        else:
+            engines[str(engine.url)] = engine
+    logger = current_app.logger.getChild("ecotone")
+    listeners = [
+        Listener(engine, names, stopping.wake, logger) for engine in engines.values()
+    ]
+    for listener in listeners:
+        listener.start()
+    try:
+        yield is_all
+    finally:
+        for listener in listeners:
+            listener.stop()
+
+
+def _supervise(count: int) -> int:
+    """Start worker processes, start those anew that die, and pass on signals."""
+    command = [sys.executable, *_own_command()]
+    environment = {**os.environ, _CHILD: "1"}
+    running = [subprocess.Popen(command, env=environment) for _ in range(count)]
+    is_stopping = False
+
+    def stop(number: int, frame: types.FrameType | None) -> None:
+        nonlocal is_stopping
+        is_stopping = True
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+
+    for number in _SIGNALS:
+        signal.signal(number, stop)
+    code = 0
+    while running:
+        for process in list(running):
+            try:
+                ended = process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                continue
+            running.remove(process)
+            if ended < 0 and not is_stopping:
+                click.echo(f"A worker died (signal {-ended}); starting anew.", err=True)
+                running.append(subprocess.Popen(command, env=environment))
+            else:
+                code = code or abs(ended)
+    return code
+
+
+def _own_command() -> list[str]:
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return ["-m", "flask", *sys.argv[1:]]
+    return [str(program), *sys.argv[1:]]
+
+
+def _memory_limit() -> int:
+    given = current_app.config.get("ECOTONE_DEFAULT_MEMORY_LIMIT")
+    given = os.environ.get("ECOTONE_DEFAULT_MEMORY_LIMIT") if given is None else given
+    if given in (None, ""):
+        return 1024
+    try:
+        return int(given)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"ECOTONE_DEFAULT_MEMORY_LIMIT is {given!r}. It is a number of megabytes."
+        ) from None
+
+
+def _messaging() -> Messaging:
+    state = current_app.extensions["ecotone"]
+    state.compile()
+    if state.messaging is None:
+        raise ConfigurationError(
+            "The application has no channels. Give it some, for example"
+            " Ecotone(channels=[DatabaseChannel('orders')])."
+        )
+    return t.cast(Messaging, state.messaging)

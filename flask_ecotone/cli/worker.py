@@ -10,6 +10,7 @@ import sys
 import threading
 import types
 import typing as t
+from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,24 +159,24 @@ def run_command(
         finishes_when_empty=finish_when_no_messages,
     )
     stopping, outcome = Stopping(), Outcome()
-    with (
-        _signals(stopping, outcome),
-        _listening(messaging, names, stopping) as all_told,
-    ):
+    listening = _listening(messaging, names, stopping)
+    with _signals(stopping, outcome), listening as is_told:
         messaging.prepare()
         click.echo(f"Handling messages of {', '.join(names)}.", err=True)
-        interval = poll_interval or (_LISTENING_POLL if all_told else _POLL)
-        try:
-            _work(
-                messaging,
+        interval = poll_interval or (_LISTENING_POLL if is_told else _POLL)
+
+        def work(is_first: bool) -> None:
+            messaging.worker(
                 names,
-                limits,
-                stopping,
-                outcome,
-                interval,
-                threads,
-                health_file,
-            )
+                limits=limits,
+                stopping=stopping,
+                poll_interval=interval,
+                on_round=health_file.touch if health_file and is_first else None,
+                outcome=outcome,
+            ).run()
+
+        try:
+            _work(work, threads, stopping, limits)
         except Aborted:
             outcome.reason = "aborted"
     click.echo(
@@ -188,25 +189,8 @@ def run_command(
 
 
 def _work(
-    messaging: Messaging,
-    names: tuple[str, ...],
-    limits: Limits,
-    stopping: Stopping,
-    outcome: Outcome,
-    poll_interval: float,
-    threads: int,
-    health_file: Path | None,
+    work: Callable[[bool], None], threads: int, stopping: Stopping, limits: Limits
 ) -> None:
-    def work(is_first: bool) -> None:
-        messaging.worker(
-            names,
-            limits=limits,
-            stopping=stopping,
-            poll_interval=poll_interval,
-            on_round=health_file.touch if health_file and is_first else None,
-            outcome=outcome,
-        ).run()
-
     others = [threading.Thread(target=work, args=[False]) for _ in range(threads - 1)]
     for thread in others:
         thread.start()

@@ -11,6 +11,7 @@ from logging import Logger
 
 import sqlalchemy as sa
 
+from .background import BackgroundThread
 from .database import NOTIFICATION
 
 _CHECK = 1.0
@@ -44,7 +45,7 @@ class Listener:
         self._wake = wake
         self._log = logger
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = BackgroundThread(target=self._run, daemon=True)
 
     def start(self) -> None:
         """Begin to listen."""
@@ -65,9 +66,9 @@ class Listener:
 
     def _listen(self) -> None:
         pooled = self._engine.raw_connection()
+        driver = t.cast(t.Any, pooled.driver_connection)
         # It is never given back: the pool must not hand out one that listens.
         pooled.detach()
-        driver = t.cast(t.Any, pooled.driver_connection)
         try:
             driver.rollback()
             driver.autocommit = True
@@ -79,7 +80,7 @@ class Listener:
                 if readable:
                     self._read(driver.pgconn)
         finally:
-            pooled.close()
+            driver.close()
 
     def _read(self, connection: t.Any) -> None:
         connection.consume_input()

@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 from flask import current_app
 
+from ..channels.background import BackgroundThread
 from ..channels.listening import can_listen
 from ..channels.listening import Listener
 from ..consuming import Limits
@@ -191,7 +192,7 @@ def run_command(
 def _work(
     work: Callable[[bool], None], threads: int, stopping: Stopping, limits: Limits
 ) -> None:
-    others = [threading.Thread(target=work, args=[False]) for _ in range(threads - 1)]
+    others = [BackgroundThread(target=work, args=[False]) for _ in range(threads - 1)]
     for thread in others:
         thread.start()
     try:

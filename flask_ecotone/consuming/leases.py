@@ -7,6 +7,7 @@ import typing as t
 from collections.abc import Iterable
 from logging import Logger
 
+from ..channels.background import BackgroundThread
 from ..channels.protocols import Delivery
 from ..channels.protocols import Source
 
@@ -35,7 +36,7 @@ class Leases:
             for delivery in deliveries:
                 self._held[id(delivery)] = source, delivery
         if self._thread is None:
-            self._thread = threading.Thread(
+            self._thread = BackgroundThread(
                 target=self._run, args=[source.lease / 3], daemon=True
             )
             self._thread.start()

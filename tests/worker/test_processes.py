@@ -1,0 +1,216 @@
+"""Workers as processes: signals, and deaths."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+APPS = Path(__file__).parent.parent / "apps"
+_PATIENCE = 60.0
+_tick = threading.Event()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        _tick.wait(0.02)
+
+
+class Mailroom:
+    """The application of this process, and workers in processes of their own."""
+
+    def __init__(self, url: str, module: t.Any) -> None:
+        self.url, self.module = url, module
+        self.workers: list[subprocess.Popen[str]] = []
+
+    def publish(self, *numbers: int, **options: t.Any) -> None:
+        db = self.module.db
+        with self.module.app.app_context():
+            db.session.execute(sa.text("SELECT 1"))
+            for number in numbers:
+                event = self.module.LetterCame(number, **options)
+                self.module.ecotone.event_bus.publish(event)
+            db.session.commit()
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "flask", "--app", "mailroom", "ecotone"]
+        worker = subprocess.Popen(
+            [*command, "run", "letters", *arguments],
+            cwd=APPS,
+            env={
+                **os.environ,
+                "MAILROOM_DATABASE": self.url,
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.workers.append(worker)
+        return worker
+
+    def finish(self, worker: subprocess.Popen[str]) -> str:
+        _, said = worker.communicate(timeout=_PATIENCE)
+        return said
+
+    @property
+    def source(self) -> t.Any:
+        messaging = self.module.app.extensions["ecotone"].messaging
+        return messaging.channels.get("letters").sources()[0]
+
+    def numbers(self) -> list[int]:
+        with self.module.app.app_context(), self.module.db.engine.connect() as one:
+            return sorted(one.scalars(sa.select(self.module.Letter.number)))
+
+    def parked(self) -> list[t.Any]:
+        messaging = self.module.app.extensions["ecotone"].messaging
+        return t.cast("list[t.Any]", messaging.dead_letters.list())
+
+
+@pytest.fixture
+def mailroom(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailroom]:
+    """A mailroom on SQLite, PostgreSQL and MariaDB in turn."""
+    monkeypatch.setenv("MAILROOM_DATABASE", database_url)
+    spec = importlib.util.spec_from_file_location("mailroom", APPS / "mailroom.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "mailroom", module)
+    spec.loader.exec_module(module)
+    with module.app.app_context():
+        module.db.create_all()
+        module.ecotone.compile()
+    room = Mailroom(database_url, module)
+    yield room
+    for worker in room.workers:
+        worker.kill()
+        worker.wait()
+        if worker.stderr is not None:
+            worker.stderr.close()
+
+
+def test_every_effect_happens_once_whoever_is_killed(mailroom: Mailroom) -> None:
+    """Workers are killed at any point; each message has exactly one row."""
+    count = 300
+    mailroom.publish(*range(count))
+    chance = random.Random(5)
+    for _ in range(4):
+        worker = mailroom.start()
+        before = len(mailroom.numbers())
+        wanted = min(count, before + chance.randrange(1, 40))
+        until(lambda goal=wanted: len(mailroom.numbers()) >= goal)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+    last = mailroom.start()
+    until(lambda: len(mailroom.numbers()) >= count)
+    until(lambda: mailroom.source.status().in_flight == 0)
+    last.send_signal(signal.SIGTERM)
+    mailroom.finish(last)
+    assert mailroom.numbers() == list(range(count))
+    assert mailroom.parked() == []
+
+
+def test_a_message_that_kills_its_worker_is_parked(mailroom: Mailroom) -> None:
+    """After ``max_deliveries``; its neighbours pass."""
+    mailroom.publish(1, 2)
+    mailroom.publish(13, kills=True)
+    mailroom.publish(3, 4)
+
+    def is_parked() -> bool:
+        if mailroom.workers[-1].poll() is not None:
+            mailroom.start()
+        return bool(mailroom.parked())
+
+    mailroom.start()
+    until(is_parked)
+    until(lambda: len(mailroom.numbers()) == 4)
+    mailroom.workers[-1].send_signal(signal.SIGTERM)
+    mailroom.finish(mailroom.workers[-1])
+    assert mailroom.numbers() == [1, 2, 3, 4]
+    (parked,) = mailroom.parked()
+    assert "2 workers disappeared" in parked.error_message
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_an_idle_worker_stops_when_it_is_asked_to(
+    mailroom: Mailroom, number: signal.Signals, tmp_path: Path
+) -> None:
+    """It says what it has done, and the exit code is 0."""
+    health = tmp_path / "health"
+    worker = mailroom.start("--health-file", str(health))
+    until(health.exists)
+    worker.send_signal(number)
+    said = mailroom.finish(worker)
+    assert "Stopped (asked to stop): 0 messages handled, 0 failed." in said
+    assert worker.returncode == 0
+
+
+def test_a_busy_worker_finishes_the_message_at_hand(
+    mailroom: Mailroom, tmp_path: Path
+) -> None:
+    """The rest goes back at once, for others."""
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    mailroom.publish(1, waits_for=pipe)
+    mailroom.publish(2)
+    worker = mailroom.start()
+    with open(pipe, "wb"):  # opened when the handler reads
+        worker.send_signal(signal.SIGTERM)
+    assert "1 messages handled" in mailroom.finish(worker)
+    assert mailroom.numbers() == [1]
+    status = mailroom.source.status()
+    assert (status.ready, status.in_flight) == (1, 0)
+
+
+def test_a_second_signal_gives_the_message_at_hand_back(
+    mailroom: Mailroom, tmp_path: Path
+) -> None:
+    """What was done for it is rolled back, and no attempt is counted."""
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    mailroom.publish(1, waits_for=pipe)
+    worker = mailroom.start()
+    with open(pipe, "wb"):
+        worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGINT)
+        said = mailroom.finish(worker)
+    assert "Stopped (aborted)" in said
+    assert mailroom.numbers() == []
+    assert mailroom.source.status().ready == 1
+
+
+def test_a_long_message_keeps_its_lease(mailroom: Mailroom, tmp_path: Path) -> None:
+    """A second worker doesn't take what the first one still works on."""
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    mailroom.publish(1, waits_for=pipe)
+    mailroom.publish(2, 3)
+    mailroom.start()
+    with open(pipe, "wb"):
+        started = time.monotonic()
+        second = mailroom.start("--execution-time-limit", "2500")
+        mailroom.finish(second)
+        assert time.monotonic() - started > 1  # longer than the lease
+    until(lambda: mailroom.numbers() == [1, 2, 3])
+    assert mailroom.parked() == []
+
+
+def test_unknown_channels_are_named(mailroom: Mailroom) -> None:
+    """With what was probably meant."""
+    worker = mailroom.start("leters")
+    said = mailroom.finish(worker)
+    assert "Did you mean 'letters'?" in said
+    assert worker.returncode == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -18,6 +19,31 @@ from .services import Services
 from .tenancy import MultiTenantConfiguration
 from .tenancy import SQLAlchemyConnectionReference
 from .tenancy.configuration import DEFAULT_CONNECTION
+
+#: The keys that there are, and those that are reserved, without ``ECOTONE_``.
+KNOWN_KEYS = frozenset(
+    {
+        "CACHE_CONFIGURATION",
+        "CACHE_DIR",
+        "CONNECTION_RETRY",
+        "DEFAULT_ERROR_CHANNEL",
+        "DEFAULT_MEMORY_LIMIT",
+        "DEFAULT_SERIALIZATION_MEDIA_TYPE",
+        "DEFAULT_TENANT_BIND",
+        "ENVIRONMENT",
+        "FAIL_FAST",
+        "HANDLER_COMMIT",
+        "INSTANT_RETRIES",
+        "LOAD_APP_NAMESPACES",
+        "NAMESPACES",
+        "SERVICE_NAME",
+        "SKIPPED_MODULES",
+        "TENANTS",
+        "TENANT_HEADER",
+        "TEST",
+    }
+)
+_PREFIX = "ECOTONE_"
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off", "none"})
@@ -52,8 +78,10 @@ class Config:
 def read_config(app: Flask) -> Config:
     """Read ``ECOTONE_*`` from ``app.config``, and what is unset from the environment.
 
-    :raises ConfigurationError: A value isn't one of those it may have.
+    :raises ConfigurationError: A value isn't one of those it may have, or a key is
+        misspelt.
     """
+    _check_keys(app)
     commit = _text(app, "ECOTONE_HANDLER_COMMIT") or "flush"
     if commit not in ("flush", "raise"):
         raise ConfigurationError(
@@ -193,6 +221,25 @@ def _environment(app: Flask) -> tuple[str, bool]:
     if given:
         return given, True
     return "test" if app.testing else "dev" if app.debug else "production", False
+
+
+def _check_keys(app: Flask) -> None:
+    """Refuse keys that are nearly one of ours; the application may have others."""
+    for where, keys in (("app.config", app.config), ("the environment", os.environ)):
+        for key in keys:
+            if not isinstance(key, str) or not key.startswith(_PREFIX):
+                continue
+            name = key.removeprefix(_PREFIX)
+            if name in KNOWN_KEYS:
+                continue
+            # Without the prefix, which would make any two keys look alike.
+            close = difflib.get_close_matches(name, KNOWN_KEYS, n=1, cutoff=0.75)
+            if close:
+                raise ConfigurationError(
+                    f"{key} is set in {where}, and Ecotone doesn't know it. Did you"
+                    f" mean {_PREFIX + close[0]!r}? Rename it; a key of your own needs"
+                    " another prefix."
+                )
 
 
 def _raw(app: Flask, name: str) -> t.Any:

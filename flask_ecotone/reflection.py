@@ -15,6 +15,25 @@ from .errors import HandlerSignatureError
 
 MISSING: t.Final = inspect.Parameter.empty
 
+K = t.TypeVar("K")
+V = t.TypeVar("V")
+
+
+class Remembered(dict[K, V]):
+    """What was found out about classes, often those of payloads.
+
+    It starts over when it is full, so that classes made at run time can go. It is read
+    as fast as any dict.
+    """
+
+    __slots__ = ()
+    limit: t.ClassVar[int] = 1000
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if len(self) >= self.limit and key not in self:
+            self.clear()
+        super().__setitem__(key, value)
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:

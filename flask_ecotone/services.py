@@ -179,6 +179,22 @@ def _explain(missing: t.Any, path: tuple[t.Any, ...]) -> str:
     register = f"ecotone.provide({_name(missing)}, factory)"
     if _is_bus(missing):
         register = f"ecotone.register({_name(missing)})"
+    if _is_builtin(missing):
+        if len(path) > 1:
+            owner = _name(path[-2])
+            advice = (
+                f"Register what takes it, with its values: ecotone.provide({owner},"
+                f" lambda: {owner}(…)). Or give the parameter a default."
+            )
+        else:
+            advice = (
+                "Mark the parameter with what it takes: Header, Payload,"
+                " ConfigVariable, or Reference('name') for a service with a name."
+            )
+        return (
+            f"A {_name(missing)} is asked for as a service, and its type doesn't say"
+            f" which one.{needed} {advice}"
+        )
     return (
         f"No service of the {kind} {_name(missing)} was found: nothing is"
         f" registered and it can't be made without a factory.{needed} Register"
@@ -198,6 +214,13 @@ def is_constructible(key: t.Any) -> bool:
         and not getattr(cls, "_is_protocol", False)
         and not _is_bus(cls)
     )
+
+
+def _is_builtin(key: t.Any) -> bool:
+    # A str, int or list[str] that isn't registered: registering that type would give
+    # the same one to every class.
+    cls = t.get_origin(key) or key
+    return isinstance(cls, type) and cls.__module__ == "builtins"
 
 
 def _is_bus(key: t.Any) -> bool:

@@ -24,6 +24,7 @@ from ..message import Message
 from ..reflection import class_hints
 from ..reflection import field_markers
 from ..reflection import members
+from ..reflection import Remembered
 from ..reflection import Signature
 from .aggregate import Aggregate
 from .aggregate import Identifiers
@@ -68,7 +69,7 @@ class Addressing:
             self._check(name)
         self._payload_type = _payload_type(signature)
         self._decode = resolution.conversion.decoder(self._payload_type)
-        self._attributes: dict[type, dict[str, str]] = {}
+        self._attributes = Remembered[type, dict[str, str]]()
 
     def resolve(self, message: Message) -> Identifiers:
         """Return identifier name → value.

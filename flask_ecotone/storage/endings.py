@@ -15,7 +15,8 @@ def has_ended(connection: sa.Connection, error: BaseException) -> bool:
     a deadlock, and the next statement begins another transaction.
     """
     if connection.dialect.name in ("mysql", "mariadb"):
-        return error.args[:1] == (_DEADLOCK,)
+        original = getattr(error, "orig", None) or error
+        return original.args[:1] == (_DEADLOCK,)
     if connection.closed or connection.invalidated:
         return False
     # A savepoint may have been given up since.

@@ -93,9 +93,9 @@ class UnitOfWork:
             if has_ended(connection, error):
                 raise UnitOfWorkError(
                     "A handler swallowed an error of the database that ended the"
-                    f" transaction: {error}. Nothing was stored. Let such an error"
-                    " pass, or, unless it is a deadlock, use 'with"
-                    " db.session.begin_nested()' around what may fail."
+                    f" transaction: {getattr(error, 'orig', error)}. Nothing was"
+                    " stored. Let such an error pass, or, unless it is a deadlock, use"
+                    " 'with db.session.begin_nested()' around what may fail."
                 ) from error
 
 
@@ -394,7 +394,8 @@ _watched: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
 
 
 def _note_error(context: sa.engine.ExceptionContext) -> None:
-    unit, error = active.get(), context.original_exception
+    unit = active.get()
+    error = context.sqlalchemy_exception or context.original_exception
     while unit is not None:
         connection = context.connection
         if connection in unit.session.info.get(_CONNECTIONS, ()):

@@ -62,6 +62,11 @@ class Deferred:
         """Load everything."""
         self._need(list(self._waiting))
 
+    def takes_class(self, cls: type, kind: Kind) -> bool:
+        """Whether deferred modules handle instances of a class, loaded or not."""
+        bases = map(reference, cls.__mro__)
+        return any((kind.value, base) in self._by_type for base in bases)
+
     def known_names(self, *kinds: Kind) -> list[str]:
         """Return the names that deferred modules handle, loaded or not."""
         values = {kind.value for kind in kinds}

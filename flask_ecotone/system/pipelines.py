@@ -21,6 +21,7 @@ from ..message import CONTENT_TYPE
 from ..message import Message
 from ..message import REPLY_CONTENT_TYPE
 from ..message import ROUTING_KEY
+from ..reflection import Remembered
 from ..storage.protocols import Transaction
 from .endpoint import Endpoint
 from .endpoint import fan_out
@@ -62,8 +63,8 @@ class UniquePipeline:
         self._plan = plan
         self._routes = routes
         self._around = around
-        self._flows: dict[tuple[Endpoint, type], Flow] = {}
-        self._by_class: dict[type, Flow] = {}
+        self._flows = Remembered[tuple[Endpoint, type], Flow]()
+        self._by_class = Remembered[type, Flow]()
         self._is_plain = plan.is_plain and around.is_plain
         handle = self._handling()
         self.send = self._sending(handle)
@@ -205,8 +206,8 @@ class EventPipeline:
         self._plan = plan
         self._routes = routes
         self._around = around
-        self._by_class: dict[type, tuple[Endpoint, ...]] = {}
-        self._handles: dict[type, tuple[Flow, ...]] = {}
+        self._by_class = Remembered[type, tuple[Endpoint, ...]]()
+        self._handles = Remembered[type, tuple[Flow, ...]]()
         self._delivery = self._surrounded(self._deliver)
         self.publish = self._compile()
 
@@ -258,7 +259,7 @@ class EventPipeline:
             headers = None if metadata is None else checked_metadata(metadata)
             message = Message(payload, headers, get())
             if is_enabled_for(_INFO):
-                self._log(message, self._by_class[payload.__class__])
+                self._log(message, self._endpoints_of(payload.__class__))
             token = set_(message)
             try:
                 for flow in flows:
@@ -275,7 +276,7 @@ class EventPipeline:
         flows = self._handles.get(cls)
         if flows is None:
             flows = self._flows_of_class(cls)
-        self._log(message, self._by_class[cls])
+        self._log(message, self._endpoints_of(cls))
         for flow in flows:
             flow(message)
 
@@ -309,6 +310,11 @@ class EventPipeline:
             flows = (guarded(fanned, cls, around.transaction),)
         self._handles[cls] = flows
         return flows
+
+    def _endpoints_of(self, cls: type) -> tuple[Endpoint, ...]:
+        # Another thread may have made the pipeline start over.
+        found = self._by_class.get(cls)
+        return self._routes.by_class(cls) if found is None else found
 
     def _log(self, message: Message, endpoints: t.Iterable[Endpoint]) -> None:
         logger = self._around.logger

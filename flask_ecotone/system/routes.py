@@ -31,6 +31,22 @@ class UniqueRoutes:
         self._by_name: dict[str, Endpoint] = {}
         self._by_type: dict[type, Endpoint] = {}
         self._abstract: list[tuple[type, Endpoint]] = []
+        #: The routes of the other buses, to say so when a message is sent to the wrong
+        #: one.
+        self.others: tuple[UniqueRoutes | EventRoutes, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of message that is routed."""
+        return self._kind
+
+    def takes(self, message: type | str) -> bool:
+        """Whether something handles a class or name; nothing is imported for it."""
+        if isinstance(message, str):
+            return message in self._names()
+        return bool(
+            _subscribed(message, self._by_type, self._abstract)
+        ) or self._deferred.takes_class(message, self._kind)
 
     def extended(self, endpoints: list[Endpoint]) -> Callable[[], None]:
         """Prepare routes to more endpoints, and return what makes them valid.
@@ -72,6 +88,7 @@ class UniqueRoutes:
                 " send_with_routing with one of:"
                 f" {', '.join(sorted(self._names())[:5]) or '(no routing keys)'}."
             )
+        self._refuse_wrong_bus(cls, f"the {self._what} {cls.__qualname__}")
         known = [c.__qualname__ for c in self._by_type]
         known += self._deferred.known_types(self._kind)
         raise NoHandlerError(
@@ -97,6 +114,7 @@ class UniqueRoutes:
             self._deferred.before_name(name, self._kind)
             found = self._by_name.get(name)
         if found is None:
+            self._refuse_wrong_bus(name, f"a {self._what} to {name!r}")
             known = self._names()
             raise NoHandlerError(
                 f"Can't send a {self._what} to {name!r}: no {self._what} handler has"
@@ -104,6 +122,15 @@ class UniqueRoutes:
                 f" shows what there is.{self._deferred.hint}"
             )
         return found
+
+    def _refuse_wrong_bus(self, message: type | str, attempt: str) -> None:
+        for other in self.others:
+            if other.takes(message):
+                article = "an" if other.kind is Kind.EVENT else "a"
+                raise NoHandlerError(
+                    f"Can't send {attempt}: it is handled as {article}"
+                    f" {other.kind.value}. Use the {other.kind.value} bus."
+                )
 
     def _names(self) -> list[str]:
         waiting = self._deferred.known_names(self._kind)
@@ -144,6 +171,23 @@ class EventRoutes:
         self._classes = names
         self._names = {cls: name for name, cls in names.items()}
         self._abstract: list[tuple[type, list[Endpoint]]] = []
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of message that is routed."""
+        return Kind.EVENT
+
+    def takes(self, message: type | str) -> bool:
+        """Whether something handles a class or name; nothing is imported for it."""
+        if isinstance(message, str):
+            return (
+                message in self._by_name
+                or message in self._deferred.known_names(Kind.EVENT)
+                or any(glob.match(message) for glob, _ in self._by_glob)
+            )
+        return bool(self._subscribed(message)) or self._deferred.takes_class(
+            message, Kind.EVENT
+        )
 
     def connect(self, endpoints: Iterable[Endpoint]) -> None:
         """Add routes to endpoints."""

@@ -13,6 +13,7 @@ from ..conversion import Conversion
 from ..definitions import InstantRetryMark
 from ..definitions import Kind
 from ..errors import MessagingError
+from ..errors import UnitOfWorkError
 from ..handling.interceptors import Interception
 from ..handling.interceptors import replaced
 from ..message import Message
@@ -133,6 +134,8 @@ def retrying(flow: Flow, retry: InstantRetryMark, around: Surroundings) -> Flow:
     along.
     """
     transaction = around.transaction
+    listed = retry.exceptions
+    caught: tuple[type[BaseException], ...] = (*listed, UnitOfWorkError)
 
     def attempt(message: Message) -> t.Any:
         if transaction is None:
@@ -148,7 +151,13 @@ def retrying(flow: Flow, retry: InstantRetryMark, around: Surroundings) -> Flow:
         while True:
             try:
                 return run(message)
-            except retry.exceptions as error:
+            except caught as error:
+                # What a handler swallowed and the unit of work found out counts as if
+                # it had passed: nothing was stored either way.
+                if not isinstance(error, listed) and not isinstance(
+                    error.__cause__, listed
+                ):
+                    raise
                 failed += 1
                 if failed > retry.times:
                     raise

@@ -78,6 +78,12 @@ class MessagingSystem:
             kind: UniqueRoutes(kind, deferred) for kind in (Kind.COMMAND, Kind.QUERY)
         }
         self._events = EventRoutes(named_events, deferred)
+        everywhere: tuple[UniqueRoutes | EventRoutes, ...] = (
+            *self._unique.values(),
+            self._events,
+        )
+        for routes in self._unique.values():
+            routes.others = tuple(each for each in everywhere if each is not routes)
         self._recorded: EventPipeline
         self.channels: Channels | None = None
         self.writing: Writing

@@ -548,3 +548,34 @@ def test_bus_that_is_not_registered_is_an_error_with_the_fix() -> None:
 
     with pytest.raises(ServiceNotFoundError, match=r"ecotone\.register\(.*OtherBus\)"):
         flow_testing([]).gateway(OtherBus)
+
+
+class Mailer:
+    def __init__(self, host: str, ports: list[int]) -> None: ...
+
+
+def test_plain_value_in_a_constructor_is_not_asked_for_as_a_service() -> None:
+    """A str for all isn't the advice: a factory of the class that takes it is."""
+
+    @command_handler
+    def work(command: Work, mailer: Mailer) -> None: ...
+
+    with pytest.raises(ServiceNotFoundError) as caught:
+        flow_testing([work]).send_command(Work())
+    text = str(caught.value)
+    assert "provide(str" not in text
+    assert "Mailer, lambda: " in text
+    assert "give the parameter a default" in text
+
+
+def test_plain_value_by_type_alone_says_nothing() -> None:
+    """Asked for directly, a type of Python says to mark the parameter."""
+    with pytest.raises(ServiceNotFoundError, match=r"Reference\('name'\)"):
+        Services(svcs.Registry()).get(int)
+
+
+def test_plain_value_that_is_registered_is_a_service() -> None:
+    """Who provides a str gets it."""
+    registry = svcs.Registry()
+    registry.register_value(str, "localhost")
+    assert Services(registry).get(str) == "localhost"

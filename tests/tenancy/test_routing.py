@@ -119,7 +119,7 @@ def _query(house: House) -> list[str]:
     house.db.session.add(model(id=2, name="x"))
     assert model.query.count() == 2
     model.query.filter_by(id=2).update({"name": "changed"})
-    assert house.db.session.get_one(model, 1).name == "first"
+    assert house.db.session.get(model, 1).name == "first"
     assert house.db.first_or_404(sa.select(model).filter_by(id=1)).name == "first"
     return [customer.name for customer in model.query.order_by(model.id)]
 
@@ -129,7 +129,7 @@ def _lazy(house: House) -> list[str]:
     session.add(model(id=2, name="changed", orders=[house.Order(id=1, what="milk")]))
     session.flush()
     session.expire_all()
-    assert [o.what for o in session.get_one(model, 2).orders] == ["milk"]
+    assert [o.what for o in session.get(model, 2).orders] == ["milk"]
     session.expunge_all()
     joined = sa.select(model.name, house.Order.what).join(house.Order)
     assert session.execute(joined).all() == [("changed", "milk")]
@@ -428,7 +428,7 @@ def test_an_object_of_the_default_database_is_loaded_from_there(
     with house.app.app_context():
         command_bus.send(Register(1, "Shared"))
         command_bus.send(Register(1, "Alice"), A)
-        users.append(house.db.session.get_one(house.Customer, 1))
+        users.append(house.db.session.get(house.Customer, 1))
         house.db.session.expire(users[0])
         found = query_bus.send_with_routing("who", metadata=A)
     assert found == ["Shared", "Alice"]

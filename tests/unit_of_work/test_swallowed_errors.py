@@ -116,6 +116,86 @@ def test_half_a_command_is_not_stored_after_a_deadlock(mariadb_url: str) -> None
     assert f"after {victims[0]}" not in notebook.stored()
 
 
+@pytest.mark.parametrize("listed", [sa.exc.ProgrammingError, KeyError])
+def test_a_swallowed_error_is_tried_again_if_it_is_listed(
+    postgres_url: str, listed: type[Exception]
+) -> None:
+    """A retry of database errors also covers those that a handler swallowed."""
+    notebook = Notebook(postgres_url)
+    session = notebook.db.session
+    attempts: list[str] = []
+
+    @instant_retry(2, exceptions=listed)
+    @command_handler("write")
+    def write(text: str) -> None:
+        attempts.append(text)
+        notebook.write(text)
+        session.flush()
+        if len(attempts) == 1:
+            try:
+                session.execute(sa.text("SELECT * FROM nothing_of_that_name"))
+            except sa.exc.ProgrammingError:
+                pass
+
+    notebook.ecotone.register(write)
+    with notebook.app.app_context():
+        if listed is KeyError:
+            with pytest.raises(UnitOfWorkError, match="swallowed") as caught:
+                command_bus.send_with_routing("write", "milk")
+            assert isinstance(caught.value.__cause__, sa.exc.ProgrammingError)
+            assert len(attempts) == 1
+            assert notebook.stored() == []
+        else:
+            command_bus.send_with_routing("write", "milk")
+            assert len(attempts) == 2
+            assert notebook.stored() == ["milk"]
+
+
+def test_a_swallowed_deadlock_is_tried_again(mariadb_url: str) -> None:
+    """Both commands are stored whole: the victim's second try finds no lock."""
+    notebook = Notebook(mariadb_url)
+    Note, session = notebook.Note, notebook.db.session
+    both_hold = threading.Barrier(2)
+    attempts: list[int] = []
+    failures: list[BaseException] = []
+
+    @instant_retry(3, exceptions=sa.exc.OperationalError)
+    @command_handler("lock")
+    def lock(first: int) -> None:
+        is_retry = first in attempts
+        attempts.append(first)
+        mine = sa.update(Note).where(Note.id == first)
+        session.execute(mine.values(text=f"a{first}"))
+        if not is_retry:
+            both_hold.wait(10)
+        try:
+            other = sa.update(Note).where(Note.id == 3 - first)
+            session.execute(other.values(text=f"b{first}"))
+        except sa.exc.OperationalError:
+            pass
+        session.execute(sa.insert(Note).values(id=10 + first, text=f"after {first}"))
+
+    def send(first: int) -> None:
+        with notebook.app.app_context():
+            try:
+                command_bus.send_with_routing("lock", first)
+            except BaseException as error:
+                failures.append(error)
+
+    notebook.ecotone.register(lock)
+    with notebook.app.app_context():
+        session.add_all([Note(id=1, text="one"), Note(id=2, text="two")])
+        session.commit()
+    threads = [threading.Thread(target=send, args=(first,)) for first in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(attempts) == 3
+    assert {"after 1", "after 2"} <= set(notebook.stored())
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_lost_connection_hides_no_exception(
     notebook: Notebook, error: type[BaseException]

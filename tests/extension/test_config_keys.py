@@ -1,0 +1,57 @@
+"""Misspelt keys of the configuration."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from flask import Flask
+
+from flask_ecotone import Ecotone
+from flask_ecotone.configuration import KNOWN_KEYS
+from flask_ecotone.errors import ConfigurationError
+
+NewApp = t.Callable[..., tuple[Flask, Ecotone]]
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("ECOTONE_NAMESPACE", "ECOTONE_NAMESPACES"),
+        ("ECOTONE_INSTANT_RETRY", "ECOTONE_INSTANT_RETRIES"),
+        ("ECOTONE_CACHE_DIRECTORY", "ECOTONE_CACHE_DIR"),
+        ("ECOTONE_TENANT", "ECOTONE_TENANTS"),
+    ],
+)
+@pytest.mark.parametrize("where", ["app.config", "the environment"])
+def test_key_that_is_nearly_one_of_ours_is_refused(
+    new_app: NewApp, monkeypatch: pytest.MonkeyPatch, where: str, key: str, meant: str
+) -> None:
+    """The error names the key that is meant, and where the other one stands."""
+    if where == "app.config":
+        app, ecotone = new_app(**{key: "x"})
+    else:
+        monkeypatch.setenv(key, "x")
+        app, ecotone = new_app()
+    with app.app_context():
+        with pytest.raises(ConfigurationError, match=f"Did you mean {meant!r}") as got:
+            ecotone.compile()
+    assert f"{key} is set in {where}" in str(got.value)
+
+
+@pytest.mark.parametrize(
+    "key", ["ECOTONE_WORKER_PROCESS", "ECOTONE_FULL_LOAD", "ECOTONE_COLOUR", "ECOTONE"]
+)
+def test_key_of_the_application_is_let_alone(new_app: NewApp, key: str) -> None:
+    """Only close matches are refused."""
+    app, ecotone = new_app(**{key: "x"})
+    with app.app_context():
+        ecotone.compile()
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN_KEYS))
+def test_known_keys_may_be_unset(new_app: NewApp, name: str) -> None:
+    """Each known key is accepted, those that are reserved as well."""
+    app, ecotone = new_app(**{f"ECOTONE_{name}": None})
+    with app.app_context():
+        ecotone.compile()

@@ -48,5 +48,5 @@ def sort(event: LetterCame) -> None:
 
 
 ecotone = Ecotone(
-    app, channels=[DatabaseChannel("letters", lease=1, max_deliveries=2, batch=10)]
+    app, channels=[DatabaseChannel("letters", lease=1, max_deliveries=4, batch=10)]
 )

@@ -141,7 +141,7 @@ def test_a_message_that_kills_its_worker_is_parked(mailroom: Mailroom) -> None:
     mailroom.finish(mailroom.workers[-1])
     assert mailroom.numbers() == [1, 2, 3, 4]
     (parked,) = mailroom.parked()
-    assert "2 workers disappeared" in parked.error_message
+    assert "4 workers disappeared" in parked.error_message
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])

@@ -314,18 +314,6 @@ class ErrorChannelMark(Mark):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeduplicatedMark(Mark):
-    """A message with a key that was handled already isn't handled again."""
-
-    #: The name of a header or an expression; ``None``: the id of the message.
-    key: t.Any = None
-    #: What the key is unique in; ``None``: the endpoint.
-    scope: str | None = None
-    #: ``"skip"``, ``"raise"`` or ``"return_cached"``.
-    on_duplicate: str = "skip"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TenantHookMark(Mark):
     """A function is called when a tenant is activated, or deactivated."""
 

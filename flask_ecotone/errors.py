@@ -14,7 +14,6 @@
     │   ├── ConversionError       a payload or header can't become the type asked for
     │   ├── MessageDeliveryError  a required reply is missing, or no channel fits
     │   ├── LeaseLostError        a claimed message isn't ours any more
-    │   ├── DuplicateMessageError a message was handled already
     │   └── UnknownEndpointError  a message is for an endpoint that isn't there
     ├── ModellingError            an aggregate can't be loaded or saved
     │   ├── AggregateNotFoundError
@@ -94,10 +93,6 @@ class LeaseLostError(MessagingError):
             " lease ran out, or somebody removed it. What was done for it is rolled"
             " back."
         )
-
-
-class DuplicateMessageError(MessagingError):
-    """A message was sent again that was handled already."""
 
 
 class UnknownEndpointError(MessagingError):

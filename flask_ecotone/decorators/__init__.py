@@ -1,7 +1,6 @@
 """Markers: what the user writes. They store a definition and return the same object."""
 
 from .asynchronous import asynchronous as asynchronous
-from .asynchronous import deduplicated as deduplicated
 from .asynchronous import delayed as delayed
 from .asynchronous import delayed_retry as delayed_retry
 from .asynchronous import DelayedRetry as DelayedRetry

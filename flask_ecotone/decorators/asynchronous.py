@@ -7,7 +7,6 @@ import typing as t
 from collections.abc import Iterable
 
 from ..definitions import AsynchronousMark
-from ..definitions import DeduplicatedMark
 from ..definitions import DelayedRetryMark
 from ..definitions import ErrorChannelMark
 from ..definitions import HeaderMark
@@ -27,7 +26,6 @@ ErrorChannel = ErrorChannelMark
 WithoutTransaction = WithoutTransactionMark
 
 Duration = datetime.timedelta | int
-_DUPLICATES = ("skip", "raise", "return_cached")
 
 
 def asynchronous(
@@ -35,9 +33,7 @@ def asynchronous(
 ) -> Decorator:
     """Let a worker handle the messages of a handler, or of all handlers of a class.
 
-    Each handler gets a copy of the message of its own. On a bus class everything that
-    is sent through the bus goes over the channel.
-
+    Each handler gets a copy of the message of its own.
     :param channels: The name of a channel; several are passed one after the other.
     :param execution: What counts only while a worker handles a message, for example
         ``WithoutTransaction()``.
@@ -117,30 +113,6 @@ def error_channel(name: str) -> Decorator:
         ``"dead_letter"``, or ``"nullChannel"`` to give them up.
     """
     return marking(ErrorChannelMark(name=name))
-
-
-def deduplicated(
-    *,
-    key: t.Any = None,
-    scope: str | None = None,
-    on_duplicate: t.Literal["skip", "raise", "return_cached"] = "skip",
-) -> Decorator:
-    """Handle each message once, also if it is sent again.
-
-    What is handled is noted in the transaction of the handler.
-
-    :param key: The name of a header, or a callable or string expression; the id of the
-        message unless given.
-    :param scope: What the key is unique in; the handler unless given.
-    :param on_duplicate: Return ``None``, raise :exc:`DuplicateMessageError`, or return
-        what was returned the first time.
-    """
-    if on_duplicate not in _DUPLICATES:
-        raise ConfigurationError(
-            f"@deduplicated has on_duplicate={on_duplicate!r}. It is one of"
-            f" {', '.join(map(repr, _DUPLICATES))}."
-        )
-    return marking(DeduplicatedMark(key=key, scope=scope, on_duplicate=on_duplicate))
 
 
 def milliseconds(duration: t.Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 
 from ..decorators.pointcuts import EndpointMark
+from ..definitions import AsynchronousMark
 from ..definitions import InstantRetryMark
 from ..definitions import Kind
 from ..definitions import Mark
@@ -67,6 +68,11 @@ def _bus(system: MessagingSystem, bus_type: t.Any) -> t.Any:
             f"The bus {bus_type.__qualname__} ({location(bus_type)}) has"
             " @instant_retry, which repeats a whole unit of work, and only command"
             " buses have one."
+        )
+    if _marks(bus_type, AsynchronousMark):
+        raise ConfigurationError(
+            f"The bus {bus_type.__qualname__} ({location(bus_type)}) has @asynchronous,"
+            " which this version has for handlers only. Mark the handlers."
         )
     plan = BusPlan(
         kind,

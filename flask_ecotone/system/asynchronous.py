@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import replace
 
 from ..channels.protocols import Channel
 from ..channels.protocols import Outbox
@@ -20,6 +21,7 @@ from ..errors import did_you_mean
 from ..handling.interceptors import Interception
 from ..handling.writing import Writing
 from ..message import Message
+from ..message import PRIORITY
 
 
 class Channels:
@@ -90,6 +92,8 @@ class Entrance:
     sending: Interception
     writing: Writing
     outbox: Outbox
+    #: How important its messages are that don't say so themselves.
+    priority: int = 0
 
     def __call__(self, message: Message) -> None:
         """Send a message."""
@@ -102,7 +106,10 @@ class Entrance:
         entered = self.sending.enter(message)
         if entered is None:
             return None
-        return self.channel, self.writing.write(entered, self.endpoint_id, self.slip)
+        envelope = self.writing.write(entered, self.endpoint_id, self.slip)
+        if self.priority and entered.header(PRIORITY) is None:
+            envelope = replace(envelope, priority=self.priority)
+        return self.channel, envelope
 
 
 def check_asynchronous(

@@ -275,6 +275,7 @@ class _Compiler:
     ) -> Entrance:
         channels = t.cast(Channels, self._channels)
         first, *slip = channels.route(said, name, marked.where)
+        important = marked.mark(PriorityMark)
         return Entrance(
             name,
             channels.get(first),
@@ -282,6 +283,7 @@ class _Compiler:
             sending,
             self._writing,
             channels.outbox,
+            important.priority if important else 0,
         )
 
     def _service(

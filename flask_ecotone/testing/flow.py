@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import types
 import typing as t
@@ -11,9 +12,11 @@ from collections.abc import Mapping
 import svcs
 
 from ..console import InMemoryConsoleWriter
+from ..consuming import Limits
 from ..definitions import Kind
 from ..discovery import collect
 from ..discovery import marked_in
+from ..errors import ConfigurationError
 from ..gateways import build_gateways
 from ..gateways import CommandBus
 from ..gateways import EventBus
@@ -28,6 +31,7 @@ from ..storage.protocols import ModelRepository
 from ..system import compile_system
 from ..system import Configuration
 from ..system import MessagingSystem
+from .channels import FlowChannels
 from .memory import InMemoryModelRepository
 from .memory import NoStatements
 from .recorder import MessageRecorder
@@ -51,8 +55,10 @@ class FlowTesting:
         console: InMemoryConsoleWriter,
         fail_on_command_handler_not_found: bool = True,
         fail_on_query_handler_not_found: bool = True,
+        channels: FlowChannels | None = None,
     ) -> None:
         self.system = system
+        self._channels = channels
         #: What console commands wrote.
         self.console = console
         self._recorder = recorder
@@ -223,6 +229,50 @@ class FlowTesting:
         self.system.channel(channel, "recorded_messages_from()")
         return self._recorder.take_from(channel)
 
+    def run(
+        self,
+        *names: str,
+        limits: Limits | None = None,
+        release_awaiting: datetime.timedelta | datetime.datetime | None = None,
+    ) -> t.Self:
+        """Handle the messages of channels, until there are none or one fails.
+
+        The exception of a handler is raised, unless it is tried again later.
+
+        :param names: The names of the channels.
+        :param limits: When to stop, instead.
+        :param release_awaiting: Handle what is delayed for no longer than this, too.
+        """
+        self._flow_channels.run(names, limits, release_awaiting)
+        return self
+
+    def advance_time(self, duration: datetime.timedelta) -> t.Self:
+        """Let time pass for the channels."""
+        self._flow_channels.clock.advance(duration)
+        return self
+
+    def freeze_time(self, moment: datetime.datetime) -> t.Self:
+        """Set the time of the channels; it doesn't go back."""
+        self._flow_channels.clock.freeze(moment)
+        return self
+
+    def waiting_in(self, channel: str) -> int:
+        """Return how many messages lie in a channel, delayed ones too."""
+        return self._flow_channels.waiting_in(channel)
+
+    def consumers(self) -> list[str]:
+        """Return the names of the channels that :meth:`run` takes."""
+        return self._flow_channels.names
+
+    @property
+    def _flow_channels(self) -> FlowChannels:
+        if self._channels is None:
+            raise ConfigurationError(
+                "There are no channels: asynchronous handlers run at once. Ask for them"
+                " with flow_testing(…, asynchronous=True)."
+            )
+        return self._channels
+
     def with_state_for(self, *aggregates: t.Any) -> t.Self:
         """Store aggregates as they are, without publishing what they recorded."""
         for aggregate in aggregates:
@@ -292,6 +342,7 @@ def flow_testing(
         models.append(InMemoryModelRepository())
     recorder = MessageRecorder()
     console = InMemoryConsoleWriter()
+    channels = FlowChannels(catalogue) if asynchronous else None
     system = compile_system(
         catalogue,
         Configuration(
@@ -302,8 +353,11 @@ def flow_testing(
             observer=recorder.record,
             spy=recorder.spy,
             writer=console,
+            channels=channels.channels if channels else None,
         ),
     )
+    if channels is not None:
+        channels.complete(system)
     build_gateways(system, catalogue, NoStatements())
     return FlowTesting(
         system,
@@ -311,6 +365,7 @@ def flow_testing(
         console=console,
         fail_on_command_handler_not_found=fail_on_command_handler_not_found,
         fail_on_query_handler_not_found=fail_on_query_handler_not_found,
+        channels=channels,
     )
 
 

@@ -1,0 +1,179 @@
+"""Channels in memory for flow tests, with a clock that moves when a test says so."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import time
+import typing as t
+from collections.abc import Sequence
+
+from ..channels.collecting import CollectingOutbox
+from ..channels.memory import MemoryQueue
+from ..channels.protocols import Channel
+from ..channels.protocols import Delivery
+from ..channels.protocols import Source
+from ..consuming import Limits
+from ..consuming import Worker
+from ..consuming.failures import Recovery
+from ..consuming.processing import Environment
+from ..consuming.processing import Processor
+from ..definitions import AsynchronousMark
+from ..discovery import Catalogue
+from ..errors import ConfigurationError
+from ..errors import did_you_mean
+from ..errors import MessagingError
+from ..system import MessagingSystem
+from ..system.asynchronous import Channels
+
+_log = logging.getLogger("flask_ecotone.testing")
+
+
+class Clock:
+    """The time, until a test sets it."""
+
+    def __init__(self) -> None:
+        self._shift = 0.0
+        self._frozen: float | None = None
+
+    def now(self) -> float:
+        """Return the time in seconds since the epoch."""
+        base = time.time() if self._frozen is None else self._frozen
+        return base + self._shift
+
+    def advance(self, duration: datetime.timedelta) -> None:
+        """Let time pass.
+
+        :raises ConfigurationError: It would go back.
+        """
+        if duration < datetime.timedelta(0):
+            raise ConfigurationError(f"Time doesn't go back by {-duration}.")
+        self._shift += duration.total_seconds()
+
+    def freeze(self, moment: datetime.datetime) -> None:
+        """Stop the clock at a moment.
+
+        :raises ConfigurationError: It has no time zone, or is over.
+        """
+        if moment.tzinfo is None:
+            raise ConfigurationError(f"The moment {moment} has no time zone.")
+        if self._frozen is not None and moment.timestamp() < self.now():
+            raise ConfigurationError(f"Time doesn't go back to {moment}.")
+        self._frozen, self._shift = moment.timestamp(), 0.0
+
+
+class FlowChannels:
+    """A channel in memory for each name that a handler mentions."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.clock = Clock()
+        self._queues: dict[str, MemoryQueue] = {}
+        for marked in catalogue.handlers:
+            said = marked.mark(AsynchronousMark)
+            for name in said.channels if said else ():
+                self._queues[name] = MemoryQueue(name, now=self.clock.now)
+        opened: dict[str, Channel] = dict(self._queues)
+        self.channels = Channels(opened, CollectingOutbox())
+        self._failures: list[BaseException] = []
+        self._processor: Processor
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the channels."""
+        return list(self._queues)
+
+    def complete(self, system: MessagingSystem) -> None:
+        """Give it the system; the channels were there before."""
+        recovery = _Raising(system, self._failures)
+        environment = Environment(contextlib.nullcontext, None, _never, _never)
+        self._processor = Processor(system, environment, recovery, _log)
+
+    def run(
+        self,
+        names: Sequence[str],
+        limits: Limits | None,
+        release: datetime.timedelta | datetime.datetime | None,
+    ) -> None:
+        """Handle messages until there are none, and raise what a handler raised."""
+        queues = [self._queue(name) for name in names]
+        if not queues:
+            raise ConfigurationError(
+                f"run() names no channel. There are {', '.join(self._queues)}."
+            )
+        if release is not None:
+            moment = (
+                release.timestamp()
+                if isinstance(release, datetime.datetime)
+                else self.clock.now() + release.total_seconds()
+            )
+            for queue in queues:
+                queue.release_until(moment)
+        self._failures.clear()
+        Worker(
+            lambda: queues,
+            self._processor,
+            _log,
+            limits=limits or Limits(stops_on_failure=True, finishes_when_empty=True),
+        ).run()
+        if self._failures:
+            raise self._failures[0]
+
+    def waiting_in(self, name: str) -> int:
+        """Return how many messages lie in a channel."""
+        return len(self._queue(name).envelopes())
+
+    def _queue(self, name: str) -> MemoryQueue:
+        found = self._queues.get(name)
+        if found is None:
+            raise ConfigurationError(
+                f"There is no channel {name!r}.{did_you_mean(name, self._queues)}"
+                f" Asynchronous handlers have {', '.join(self._queues) or 'none'}."
+            )
+        return found
+
+
+class _Raising(Recovery):
+    """Keeps the exceptions of messages that aren't tried again."""
+
+    def __init__(self, system: MessagingSystem, failures: list[BaseException]) -> None:
+        super().__init__(system, (), None, self, _Failed, _log)
+        self._failures = failures
+
+    def fail(
+        self,
+        source: Source,
+        delivery: Delivery,
+        endpoint: t.Any,
+        error: BaseException,
+        *,
+        may_retry: bool = True,
+    ) -> None:
+        """Do what the handler says about failures, or else raise the error."""
+        if endpoint is not None and endpoint.recovery is not None:
+            super().fail(source, delivery, endpoint, error, may_retry=may_retry)
+            return
+        self._failures.append(error)
+        source.discard(delivery)
+
+    def park(
+        self, source: Source, delivery: Delivery, failure: t.Any, message_type: str
+    ) -> None:
+        """Keep what a message failed with whose retries are over."""
+        source.discard(delivery)
+        self._failures.append(failure)
+
+
+def _never(error: BaseException) -> bool:
+    return False
+
+
+class _Failed(MessagingError):
+    """A message failed for good."""
+
+    def __init__(
+        self, error_class: str, error_message: str, trace: str, *more: t.Any
+    ) -> None:
+        super().__init__(
+            f"A message failed for good: {error_class}: {error_message}\n{trace}"
+        )

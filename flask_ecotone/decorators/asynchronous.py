@@ -34,6 +34,7 @@ def asynchronous(
     """Let a worker handle the messages of a handler, or of all handlers of a class.
 
     Each handler gets a copy of the message of its own.
+
     :param channels: The name of a channel; several are passed one after the other.
     :param execution: What counts only while a worker handles a message, for example
         ``WithoutTransaction()``.

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from flask import globals as flask_globals
 from flask.globals import app_ctx
+from hypothesis import HealthCheck
+from hypothesis import settings
 
 from .services import engines
 from .services import MARIADB
@@ -20,6 +22,12 @@ _ROOT = Path(__file__).parent.parent
 
 # Flask 3.2 has one context for both and only a deprecated name for the other.
 _REQUEST_CTX = vars(flask_globals).get("request_ctx")
+
+# A machine that is busy with other tests is no reason to fail.
+settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy")
 
 # The example application is not part of the package. Last on the path, the
 # checkout serves it without hiding an installed flask_ecotone.

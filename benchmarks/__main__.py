@@ -10,6 +10,7 @@ from . import dispatch
 from . import memory
 from . import model_command
 from . import tenancy
+from . import worker
 
 _BENCHMARKS = {
     "dispatch": dispatch,
@@ -18,6 +19,7 @@ _BENCHMARKS = {
     "tenancy": tenancy,
     "compile": compile,
     "boot": boot,
+    "worker": worker,
 }
 
 

@@ -201,7 +201,6 @@ class DatabaseSource:
         batch: int,
         lease: float,
         max_deliveries: int,
-        is_batched: bool,
         insert: Callable[[sa.Connection, str, Envelope], None],
     ) -> None:
         self.channel = channel
@@ -209,8 +208,6 @@ class DatabaseSource:
         self.batch = batch
         self.lease = lease
         self.max_deliveries = max_deliveries
-        #: Whether the messages of a claim are handled in one transaction.
-        self.is_batched = is_batched
         self._databases = databases
         self._insert = insert
         self._may_have_suspects = True

@@ -158,6 +158,7 @@ class SqlMark(Mark):
     sql: str
     #: The bind key of the database; ``None``: where the session leads.
     bind: str | None = None
+    required_interceptors: tuple[t.Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -331,7 +331,8 @@ class EcotoneState:
         db = self._db
         if db is None:
             return None
-        return SessionStatements(lambda: db.session(), self._engines(db))
+        has_tenants = self.tenancy is not None
+        return SessionStatements(lambda: db.session(), self._engines(db), has_tenants)
 
     def _engines(self, db: SQLAlchemy) -> t.Any:
         if has_app_context() and current_app._get_current_object() is self._app:  # type: ignore[attr-defined]

@@ -60,6 +60,8 @@ def sql_query(
     fetch: FetchMode | None = None,
     bind: str | None = None,
     reply_media_type: str | None = None,
+    *,
+    required_interceptors: Iterable[t.Any] = (),
 ) -> Decorator:
     """Mark a method of a Protocol that returns what SQL finds.
 
@@ -74,11 +76,17 @@ def sql_query(
             fetch=fetch,
             bind=bind,
             reply_media_type=reply_media_type,
+            required_interceptors=several(required_interceptors),
         )
     )
 
 
-def sql_write(sql: str, bind: str | None = None) -> Decorator:
+def sql_write(
+    sql: str,
+    bind: str | None = None,
+    *,
+    required_interceptors: Iterable[t.Any] = (),
+) -> Decorator:
     """Mark a method of a Protocol that changes rows with SQL.
 
     Annotate it ``-> None``, or ``-> int`` for the number of rows.
@@ -86,7 +94,13 @@ def sql_write(sql: str, bind: str | None = None) -> Decorator:
     :param sql: SQL whose parameters, as ``:name``, are those of the method.
     :param bind: The bind key of the database, instead of the session's own choice.
     """
-    return marking(SqlWriteMark(sql=_checked_sql("sql_write", sql), bind=bind))
+    return marking(
+        SqlWriteMark(
+            sql=_checked_sql("sql_write", sql),
+            bind=bind,
+            required_interceptors=several(required_interceptors),
+        )
+    )
 
 
 def sql_param(

@@ -6,11 +6,7 @@ import inspect
 import typing as t
 from collections.abc import Callable
 
-from ..conversion import compile_expression
-from ..decorators.parameters import Header
-from ..decorators.parameters import Headers
 from ..decorators.parameters import Identifier
-from ..decorators.parameters import Payload
 from ..decorators.pointcuts import EndpointMark
 from ..definitions import GatewayMethodMark
 from ..definitions import Mark
@@ -19,35 +15,23 @@ from ..discovery import Gateway
 from ..discovery import Marked
 from ..errors import HandlerSignatureError
 from ..errors import MessageDeliveryError
-from ..handling.arguments import takes_metadata
 from ..handling.pointcuts import JoinPoint
-from ..message import AGGREGATE_ID
 from ..message import checked_metadata
 from ..message import Message
 from ..reflection import accepts_none
 from ..reflection import members
 from ..reflection import MISSING
-from ..reflection import Parameter
 from ..reflection import reflect
 from ..reflection import Signature
 from ..reflection import type_name
 from ..storage.protocols import Statements
 from ..system import MessagingSystem
+from .drafting import Draft
+from .drafting import parts_of
+from .sql_messages import sent_as_message
 from .sql_methods import sql_method
 
-#: Adds what one argument says to the payload and the headers of a message.
-Part = Callable[["_Draft", t.Any], None]
 Method = Callable[..., t.Any]
-
-
-class _Draft:
-    """A message while it is made from the arguments of a call."""
-
-    __slots__ = ("headers", "payload")
-
-    def __init__(self) -> None:
-        self.payload: t.Any = None
-        self.headers: dict[str, t.Any] = {}
 
 
 def implement(
@@ -65,7 +49,8 @@ def implement(
         if isinstance(marked.said, GatewayMethodMark):
             send = _business_method(marked, signature, system)
         elif isinstance(marked.said, SqlMark):
-            send = sql_method(marked, signature, system, statements)
+            call = sql_method(marked, signature, system, statements)
+            send = sent_as_message(marked, signature, system, call)
         else:
             send = _repository_method(marked, signature, system)
         if marked.name in methods:
@@ -121,7 +106,7 @@ def _business_method(
 ) -> Callable[[tuple[t.Any, ...]], t.Any]:
     said = t.cast(GatewayMethodMark, marked.said)
     endpoint = system.listener(said.channel, marked.where)
-    parts = _parts(signature)
+    parts = parts_of(signature)
     markers = tuple(m.marker for m in marked.marks(EndpointMark))
     interception = system.interception(
         JoinPoint(marked.function, marked.owner, None, markers),
@@ -131,7 +116,7 @@ def _business_method(
     returned = _returned(signature, said.reply_media_type, system)
 
     def send(arguments: tuple[t.Any, ...]) -> t.Any:
-        draft = _Draft()
+        draft = Draft()
         for part, argument in zip(parts, arguments, strict=True):
             part(draft, argument)
         if isinstance(draft.payload, Message):
@@ -175,88 +160,6 @@ def _returned(
         return decode(reply, None)
 
     return returned
-
-
-def _parts(signature: Signature) -> list[Part]:
-    parts: list[Part] = []
-    payloads = [p.name for p in signature.parameters if p.marker(Payload) is not None]
-    if len(payloads) > 1:
-        raise HandlerSignatureError(
-            f"{signature.where} has {len(payloads)} payloads: {', '.join(payloads)}. A"
-            " message has one: mark the others as headers."
-        )
-    has_payload = bool(payloads)
-    for parameter in signature.parameters:
-        part = _marked_part(parameter, signature)
-        if part is None and not has_payload:
-            has_payload, part = True, _payload_part
-        elif part is None and takes_metadata(parameter):
-            part = _headers_part
-        if part is None:
-            raise HandlerSignatureError(
-                f"{signature.where}: nothing says what the parameter"
-                f" {parameter.name!r} is in the message. The first is the payload;"
-                f' mark the others, for example Annotated[…, Header("'
-                f'{parameter.name}")].'
-            )
-        parts.append(part)
-    return parts
-
-
-def _marked_part(parameter: Parameter, signature: Signature) -> Part | None:
-    header = parameter.marker(Header)
-    if header is not None:
-        if header.expression is not None:
-            raise HandlerSignatureError(
-                f"{signature.where}: the header {header.name!r} of a gateway can't have"
-                " an expression. Compute the value before the call."
-            )
-        return _header_part(header.name)
-    if parameter.marker(Headers) is not None:
-        return _headers_part
-    identifier = parameter.marker(Identifier)
-    if identifier is not None:
-        several = [p for p in signature.parameters if p.marker(Identifier) is not None]
-        if len(several) == 1 and identifier.name is None:
-            return _header_part(AGGREGATE_ID)
-        return _identifier_part(identifier.name or parameter.name)
-    payload = parameter.marker(Payload)
-    if payload is None:
-        return None
-    if payload.expression is None:
-        return _payload_part
-    where = f"{signature.where}, parameter {parameter.name!r}"
-    compiled = compile_expression(payload.expression, where, ("value", "payload"))
-
-    def evaluated(draft: _Draft, argument: t.Any) -> None:
-        names = {"value": argument, "payload": argument, "parameter": lambda n: None}
-        draft.payload = compiled(names)
-
-    return evaluated
-
-
-def _payload_part(draft: _Draft, argument: t.Any) -> None:
-    draft.payload = argument
-
-
-def _headers_part(draft: _Draft, argument: t.Any) -> None:
-    # A header parameter of its own wins, whatever the order.
-    given = {} if argument is None else checked_metadata(argument)
-    draft.headers = {**given, **draft.headers}
-
-
-def _header_part(name: str) -> Part:
-    def part(draft: _Draft, argument: t.Any) -> None:
-        draft.headers[name] = argument
-
-    return part
-
-
-def _identifier_part(name: str) -> Part:
-    def part(draft: _Draft, argument: t.Any) -> None:
-        draft.headers.setdefault(AGGREGATE_ID, {})[name] = argument
-
-    return part
 
 
 def _repository_method(

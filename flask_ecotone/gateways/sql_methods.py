@@ -44,7 +44,43 @@ def sql_method(
             " Call db.init_app(app) before ecotone.init_app(app), or provide a service"
             " of the type of the interface."
         )
-    parsed = parse_sql(said.sql, statements.dialect(said.bind, where), where)
+    dialects = statements.dialects(said.bind, where)
+
+    def in_dialect(name: str) -> Send:
+        return _sending(marked, signature, system, statements, name)
+
+    made: dict[str, Send] = {}
+    refused: HandlerSignatureError | None = None
+    for dialect in dialects:
+        try:
+            made[dialect] = in_dialect(dialect)
+        except HandlerSignatureError as error:
+            # Perhaps no tenant that uses it has a database of this kind.
+            refused = error
+    if refused is not None and not made:
+        raise refused
+    if said.bind is not None or not system.has_tenants:
+        return made[dialects[0]]
+
+    def send(arguments: tuple[t.Any, ...]) -> t.Any:
+        dialect = statements.current_dialect()
+        found = made.get(dialect)
+        if found is None:
+            found = made[dialect] = in_dialect(dialect)
+        return found(arguments)
+
+    return send
+
+
+def _sending(
+    marked: Marked[Mark],
+    signature: Signature,
+    system: MessagingSystem,
+    statements: Statements,
+    dialect: str,
+) -> Send:
+    said, where = t.cast(SqlMark, marked.said), marked.where
+    parsed = parse_sql(said.sql, dialect, where)
     parameters = parameters_of(marked, signature, parsed, system)
     statement = statements.prepare(parsed.text, said.bind, parameters.items, where)
     values = parameters.values

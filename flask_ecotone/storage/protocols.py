@@ -113,6 +113,10 @@ class Activation(t.Protocol):
         """Set what is called around an activation."""
         ...
 
+    def opens(self, message: Message) -> bool:
+        """Whether the tenant of a message isn't active yet."""
+        ...
+
     def run(self, message: Message, proceed: Callable[[Message], t.Any]) -> t.Any:
         """Handle a message with its tenant active."""
         ...
@@ -183,12 +187,16 @@ class Statement(t.Protocol):
 class Statements(t.Protocol):
     """Prepares SQL for the database of an application."""
 
-    def dialect(self, bind: str | None, where: str) -> str:
-        """Return the name of the dialect that SQL for a bind key is written in.
+    def dialects(self, bind: str | None, where: str) -> tuple[str, ...]:
+        """Return the names of the dialects that SQL for a bind key may be written in.
 
         :param where: Whose SQL it is, for errors.
         :raises ConfigurationError: There is no such bind key.
         """
+        ...
+
+    def current_dialect(self) -> str:
+        """Return the name of the dialect of the active tenant's database."""
         ...
 
     def prepare(

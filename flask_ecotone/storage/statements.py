@@ -71,26 +71,34 @@ class SessionStatements:
 
     :param session: Returns the session of the current app context.
     :param engines: Bind key → engine.
+    :param has_tenants: Whether the session leads to a database of the active tenant.
     """
 
     def __init__(
         self,
         session: Callable[[], sa_orm.Session],
         engines: Mapping[str | None, sa.Engine],
+        has_tenants: bool = False,
     ) -> None:
         self._session = session
         self._engines = engines
+        self._has_tenants = has_tenants
 
-    def dialect(self, bind: str | None, where: str) -> str:
-        """Return the name of the dialect that SQL for a bind key is written in.
+    def dialects(self, bind: str | None, where: str) -> tuple[str, ...]:
+        """Return the names of the dialects that SQL for a bind key may be written in.
 
         :raises ConfigurationError: There is no such bind key.
         """
         if bind is not None:
-            return self._engine(bind, where).dialect.name
-        # Without a default database it is the tenants', which are of one kind.
-        engine = self._engines.get(None) or next(iter(self._engines.values()), None)
-        return "" if engine is None else engine.dialect.name
+            return (self._engine(bind, where).dialect.name,)
+        engines = list(self._engines.values())
+        if not self._has_tenants:
+            engines = [self._engines[None]] if None in self._engines else engines[:1]
+        return tuple(dict.fromkeys(e.dialect.name for e in engines)) or ("",)
+
+    def current_dialect(self) -> str:
+        """Return the name of the dialect of the active tenant's database."""
+        return self._session().get_bind().dialect.name
 
     def prepare(
         self, text: SqlText, bind: str | None, items: Mapping[str, type], where: str
@@ -203,7 +211,8 @@ class SessionStatement:
                     raise MessagingError(
                         f"{self._where}: the transaction ended before all rows were"
                         " read. Read them in the command, query or view that asked for"
-                        " them, before db.session.commit(), or return a list."
+                        " them, before db.session.commit(), or return a list. A call"
+                        " of a view that names a tenant ends its transaction at once."
                     )
                 row = next(rows, None)
                 if row is None:

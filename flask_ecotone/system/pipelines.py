@@ -346,6 +346,20 @@ def expecting(media_type: str | None, metadata: t.Any) -> t.Any:
     return {**given, REPLY_CONTENT_TYPE: media_type}
 
 
+def gateway_flow(flow: Flow, around: Surroundings, is_unit: bool) -> Flow:
+    """Return a flow that runs with the tenant of the message active.
+
+    :param is_unit: Whether it is a unit of work if it opens the tenant.
+    """
+    transaction, tenancy = around.transaction, around.tenancy
+    if not is_unit or transaction is None or tenancy is None:
+        return around.for_tenant(flow)
+    run, opens, unit = tenancy.run, tenancy.opens, _transactional(flow, transaction)
+    if around.outbox is not None:
+        unit = around.outbox.collecting(unit)
+    return lambda message: run(message, unit if opens(message) else flow)
+
+
 def _transactional(flow: Flow, transaction: Transaction) -> Flow:
     run = transaction.run
     return lambda message: run(message.payload, lambda: flow(message))

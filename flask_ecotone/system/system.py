@@ -36,6 +36,8 @@ from .endpoint import Endpoint
 from .endpoint import Flow
 from .pipelines import BusPlan
 from .pipelines import EventPipeline
+from .pipelines import gateway_flow
+from .pipelines import TRANSACTION_PRECEDENCE
 from .pipelines import UniquePipeline
 from .routes import EventRoutes
 from .routes import UniqueRoutes
@@ -46,6 +48,8 @@ from .surroundings import through
 
 #: Handlers whose name is a channel.
 _CHANNELS = (Kind.COMMAND, Kind.QUERY, Kind.INTERNAL)
+#: Those that may write.
+_WRITING = (Kind.COMMAND, Kind.INTERNAL)
 
 
 class MessagingSystem:
@@ -103,6 +107,11 @@ class MessagingSystem:
     def functions(self) -> dict[str, t.Any]:
         """What the expressions of business interfaces may call."""
         return {**functions(self._resolution)}
+
+    @property
+    def has_tenants(self) -> bool:
+        """Whether messages have tenants."""
+        return self._around.tenancy is not None
 
     @property
     def current_message(self) -> Message | None:
@@ -266,13 +275,34 @@ class MessagingSystem:
 
         :param interception: The interceptors of the gateway it is sent through.
         """
-        message = self._around.message(payload, headers)
-        flow = self._around.for_tenant(endpoint.handle)
+        is_unit = endpoint.is_transactional and endpoint.kind in _WRITING
+        return self.send_through(
+            endpoint.handle, payload, headers, interception, is_unit=is_unit
+        )
+
+    def send_through(
+        self,
+        handle: Flow,
+        payload: t.Any,
+        headers: dict[str, t.Any] | None,
+        interception: Interception | None,
+        *,
+        is_unit: bool,
+    ) -> t.Any:
+        """Handle a message of a gateway, and return the reply.
+
+        :param is_unit: Whether a message that opens a tenant is a unit of work: its
+            session ends with it, and nobody could commit.
+        """
+        around = self._around
+        message = around.message(payload, headers)
         if interception is None:
-            return in_context(self._around.context, message, flow)
-        surrounded = interception.around_flow(flow)
-        context = self._around.context
-        return through(interception, context, message, lambda _: surrounded)
+            flow = gateway_flow(handle, around, is_unit)
+            return in_context(around.context, message, flow)
+        inner = interception.around_flow(handle, lambda p: p >= TRANSACTION_PRECEDENCE)
+        flow = gateway_flow(inner, around, is_unit)
+        outer = interception.around_flow(flow, lambda p: p < TRANSACTION_PRECEDENCE)
+        return through(interception, around.context, message, lambda _: outer)
 
     def resume(self, message: Message, call: Callable[[], t.Any]) -> t.Any:
         """Call something as if it were part of the handling of a message.

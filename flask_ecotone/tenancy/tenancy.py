@@ -98,6 +98,10 @@ class Tenancy:
             )
         return found
 
+    def opens(self, message: Message) -> bool:
+        """Whether the tenant of a message isn't active yet."""
+        return message.header(self.tenants.header) is not None and self.current is None
+
     def run(self, message: Message, proceed: Callable[[Message], t.Any]) -> t.Any:
         """Handle a message with its tenant active.
 

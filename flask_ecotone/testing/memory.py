@@ -67,8 +67,12 @@ class InMemoryModelRepository(InMemoryRepository):
 class NoStatements:
     """Reads the SQL of business interfaces, and can't execute it."""
 
-    def dialect(self, bind: str | None, where: str) -> str:
+    def dialects(self, bind: str | None, where: str) -> tuple[str, ...]:
         """Return no dialect: the SQL is read as the standard has it."""
+        return ("",)
+
+    def current_dialect(self) -> str:
+        """Return no dialect."""
         return ""
 
     def prepare(

@@ -1,0 +1,126 @@
+"""From the arguments of a call to a message."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+
+from ..conversion import compile_expression
+from ..decorators.parameters import Header
+from ..decorators.parameters import Headers
+from ..decorators.parameters import Identifier
+from ..decorators.parameters import Payload
+from ..errors import HandlerSignatureError
+from ..handling.arguments import takes_metadata
+from ..message import AGGREGATE_ID
+from ..message import checked_metadata
+from ..reflection import Parameter
+from ..reflection import Signature
+
+#: Adds what one argument says to the payload and the headers of a message.
+Part = Callable[["Draft", t.Any], None]
+
+
+class Draft:
+    """A message while it is made from the arguments of a call."""
+
+    __slots__ = ("headers", "payload")
+
+    def __init__(self) -> None:
+        self.payload: t.Any = None
+        self.headers: dict[str, t.Any] = {}
+
+
+def parts_of(signature: Signature) -> list[Part]:
+    """Return what each parameter of a business method is in the message.
+
+    :raises HandlerSignatureError: A parameter is nothing in it.
+    """
+    parts: list[Part] = []
+    payloads = [p.name for p in signature.parameters if p.marker(Payload) is not None]
+    if len(payloads) > 1:
+        raise HandlerSignatureError(
+            f"{signature.where} has {len(payloads)} payloads: {', '.join(payloads)}. A"
+            " message has one: mark the others as headers."
+        )
+    has_payload = bool(payloads)
+    for parameter in signature.parameters:
+        part = _marked_part(parameter, signature)
+        if part is None and not has_payload:
+            has_payload, part = True, _payload_part
+        elif part is None and takes_metadata(parameter):
+            part = _headers_part
+        if part is None:
+            raise HandlerSignatureError(
+                f"{signature.where}: nothing says what the parameter"
+                f" {parameter.name!r} is in the message. The first is the payload;"
+                f' mark the others, for example Annotated[…, Header("'
+                f'{parameter.name}")].'
+            )
+        parts.append(part)
+    return parts
+
+
+def header_part(parameter: Parameter, signature: Signature) -> Part | None:
+    """Return what adds the argument of a parameter to the headers, if it is one.
+
+    :raises HandlerSignatureError: The header is computed.
+    """
+    header = parameter.marker(Header)
+    if header is not None:
+        if header.expression is not None:
+            raise HandlerSignatureError(
+                f"{signature.where}: the header {header.name!r} of a gateway can't have"
+                " an expression. Compute the value before the call."
+            )
+        return _header_part(header.name)
+    return None if parameter.marker(Headers) is None else _headers_part
+
+
+def _marked_part(parameter: Parameter, signature: Signature) -> Part | None:
+    header = header_part(parameter, signature)
+    if header is not None:
+        return header
+    identifier = parameter.marker(Identifier)
+    if identifier is not None:
+        several = [p for p in signature.parameters if p.marker(Identifier) is not None]
+        if len(several) == 1 and identifier.name is None:
+            return _header_part(AGGREGATE_ID)
+        return _identifier_part(identifier.name or parameter.name)
+    payload = parameter.marker(Payload)
+    if payload is None:
+        return None
+    if payload.expression is None:
+        return _payload_part
+    where = f"{signature.where}, parameter {parameter.name!r}"
+    compiled = compile_expression(payload.expression, where, ("value", "payload"))
+
+    def evaluated(draft: Draft, argument: t.Any) -> None:
+        names = {"value": argument, "payload": argument, "parameter": lambda n: None}
+        draft.payload = compiled(names)
+
+    return evaluated
+
+
+def _payload_part(draft: Draft, argument: t.Any) -> None:
+    draft.payload = argument
+
+
+def _headers_part(draft: Draft, argument: t.Any) -> None:
+    # A header parameter of its own wins, whatever the order.
+    given = {} if argument is None else checked_metadata(argument)
+    draft.headers = {**given, **draft.headers}
+
+
+def _header_part(name: str) -> Part:
+    def part(draft: Draft, argument: t.Any) -> None:
+        draft.headers[name] = argument
+
+    return part
+
+
+def _identifier_part(name: str) -> Part:
+    def part(draft: Draft, argument: t.Any) -> None:
+        draft.headers.setdefault(AGGREGATE_ID, {})[name] = argument
+
+    return part

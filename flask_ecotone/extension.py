@@ -199,6 +199,20 @@ class Ecotone:
         """
         self._tenancy().tenants.remove(tenant)
 
+    def setup_database(self, tenant: str | None = None) -> None:
+        """Create the application's tables, as ``flask ecotone database setup`` does.
+
+        Tables that exist are left as they are; a schema that stands for a tenant is
+        created too.
+
+        :param tenant: The tenant whose database it is; ``None`` for all of them, or
+            for the databases of an application without tenants.
+        :raises UnknownTenantError: The tenant isn't mapped and there is no default.
+        :raises ConfigurationError: The tenants are given by a function, and none is
+            named; or a tenant is named and the application has none.
+        """
+        _current_state().setup_database(tenant)
+
     @property
     def command_bus(self) -> CommandBus:
         """The command bus of the current application."""

@@ -198,6 +198,29 @@ class EcotoneState:
                     self._has_tenancy = self._tenancy is not None
         return self._tenancy
 
+    def setup_database(self, tenant: str | None) -> None:
+        """Create the application's tables for one tenant, or for all.
+
+        :raises ConfigurationError: There is no database, or no such tenant.
+        """
+        if self._db is None:
+            raise ConfigurationError(
+                "The application has no database to set up. Call db.init_app(app)"
+                " before ecotone.init_app(app)."
+            )
+        tenancy = self.tenancy
+        if tenancy is not None:
+            listed = tenancy.tenants.listed() if tenant is None else [tenant]
+            for name in listed:
+                tenancy.create_tables(name)
+        elif tenant is None:
+            self._db.create_all()
+        else:
+            raise ConfigurationError(
+                f"The database of the tenant {tenant!r} can't be set up, as the"
+                " application has no tenants. Leave the tenant out."
+            )
+
     def end_context(self, error: BaseException | None) -> None:
         """Hand over what a nested app context wrote to the command around it."""
         if self._transaction is not None:

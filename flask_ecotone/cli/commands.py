@@ -19,7 +19,7 @@ from ..handling.console import spelling
 from ..reflection import MISSING
 from ..system import MessagingSystem
 from ..system.console import CommandSignature
-from .types import HeaderType
+from .headers import header_option
 from .types import param_type
 from .types import shown_default
 from .writer import ClickConsoleWriter
@@ -27,17 +27,7 @@ from .writer import ClickConsoleWriter
 _TRUE: t.Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: t.Final = frozenset({"false", "0", "no", "off", ""})
 _BY_NAME: t.Final = f"{__name__}.by_name"
-
-
-def header_option() -> click.Option:
-    """Return the option ``--header`` that every command has."""
-    return click.Option(
-        [f"--{HEADER}"],
-        type=HeaderType(),
-        metavar="NAME:VALUE",
-        multiple=True,
-        help="A header; what the command causes inherits it.",
-    )
+_HEADER_HELP: t.Final = "A header; what the command causes inherits it."
 
 
 class ConsoleClickCommand(click.Command):
@@ -61,7 +51,7 @@ class ConsoleClickCommand(click.Command):
         super().__init__(
             command.name.rpartition(":")[2],
             callback=self._run,
-            params=[*map(self._param, self._in_order()), header_option()],
+            params=[*map(self._param, self._in_order()), header_option(_HEADER_HELP)],
             help=help,
             short_help=help.partition("\n\n")[0].replace("\n", " "),
         )

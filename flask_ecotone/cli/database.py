@@ -38,7 +38,7 @@ def setup_command(tenants: tuple[str, ...], all_tenants: bool) -> None:
     if all_tenants == bool(tenants):
         raise click.UsageError("Say either --tenant NAME or --all-tenants.")
     tenancy = _tenancy()
-    names = _all(tenancy) if all_tenants else list(dict.fromkeys(tenants))
+    names = tenancy.tenants.listed() if all_tenants else list(dict.fromkeys(tenants))
     failed = []
     for name in names:
         try:
@@ -62,15 +62,6 @@ def _shows_tracebacks() -> bool:
     while context is not None and context.command is not ecotone_cli:
         context = context.parent
     return context is not None and bool(context.params.get("debug"))
-
-
-def _all(tenancy: Tenancy) -> list[str]:
-    if not tenancy.tenants.can_be_listed:
-        raise ConfigurationError(
-            "The tenants are given by a function and can't be listed. Name them with"
-            " --tenant NAME."
-        )
-    return tenancy.tenants.names()
 
 
 def _reason(error: Exception) -> str:

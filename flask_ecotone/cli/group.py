@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import typing as t
+from collections.abc import Callable
 
 import click
 from flask import current_app
 from flask.cli import AppGroup
 
 from ..errors import EcotoneError
+from .headers import taking_headers
 from .writer import print_table
 
 _NO_HANDLERS = (
@@ -18,7 +20,27 @@ _NO_HANDLERS = (
 )
 
 
-class EcotoneGroup(AppGroup):
+C = t.TypeVar("C", bound=click.Command)
+_Making = Callable[[Callable[..., t.Any]], C]
+
+
+class HeaderGroup(AppGroup):
+    """Gives each of its commands the option ``--header``."""
+
+    def command(  # type: ignore[override, unused-ignore]
+        self, *args: t.Any, **kwargs: t.Any
+    ) -> _Making[click.Command]:
+        decorate = super().command(*args, **kwargs)
+        return lambda function: decorate(taking_headers(function))
+
+    def group(  # type: ignore[override, unused-ignore]
+        self, *args: t.Any, **kwargs: t.Any
+    ) -> _Making[click.Group]:
+        kwargs.setdefault("cls", HeaderGroup)
+        return super().group(*args, **kwargs)
+
+
+class EcotoneGroup(HeaderGroup):
     """Shows errors of ours in one line; ``--debug`` shows where they come from."""
 
     def invoke(self, ctx: click.Context) -> t.Any:

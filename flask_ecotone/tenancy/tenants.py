@@ -97,14 +97,21 @@ class Tenants:
         self._in_schema: dict[tuple[sa.Engine, str], sa.Engine] = {}
         self._lock = threading.Lock()
 
-    @property
-    def can_be_listed(self) -> bool:
-        """Whether :meth:`names` has all tenants."""
-        return self._find is None
-
     def names(self) -> list[str]:
         """Return the tenants that can be listed."""
         return list(dict.fromkeys((*self._mapped, *list(self._added))))
+
+    def listed(self) -> list[str]:
+        """Return all tenants.
+
+        :raises ConfigurationError: A function gives them, which can't be asked for all.
+        """
+        if self._find is None:
+            return self.names()
+        raise ConfigurationError(
+            "The tenants are given by a function and can't be listed. Name each of"
+            " them: '--tenant NAME', or 'ecotone.setup_database(name)'."
+        )
 
     def check(self) -> None:
         """See that there is a database for each tenant; nothing is connected.

@@ -17,6 +17,8 @@ from sqlalchemy.pool import NullPool
 from flask_ecotone import Ecotone
 from flask_ecotone import MultiTenantConfiguration
 from flask_ecotone import SQLAlchemyConnectionReference
+from flask_ecotone.errors import ConfigurationError
+from flask_ecotone.errors import UnknownTenantError
 
 from ..docs.pages import read_rst
 from .house import MAPPING
@@ -66,6 +68,59 @@ def test_tables_of_tenants_are_created(binds: dict[str, str], trap: str) -> None
     assert run(app, *("--tenant", "tenant_a", "--tenant", "tenant_b") * 2) == (0, both)
     assert tables(binds["bind_b"]) == ["customers"]
     assert tables(trap) == []
+
+
+def test_databases_are_set_up_from_python(binds: dict[str, str], trap: str) -> None:
+    """``setup_database()`` does the same: for one tenant, or for all."""
+    app, _ = create_app(binds, default=trap)
+    ecotone = Ecotone()
+
+    with app.app_context():
+        ecotone.setup_database("tenant_a")
+        assert tables(binds["bind_a"]) == ["customers"]
+        assert tables(binds["bind_b"]) == []
+        ecotone.setup_database()
+        assert tables(binds["bind_b"]) == ["customers"]
+
+        with pytest.raises(UnknownTenantError, match="`tenant_c`"):
+            ecotone.setup_database("tenant_c")
+
+    assert tables(trap) == []
+
+
+def test_an_application_without_tenants_is_set_up_from_python(
+    files: dict[str, str], trap: str
+) -> None:
+    """As ``db.create_all()`` does; no tenant can be named."""
+    app, _ = create_app({"x": files["bind_a"]}, None, default=trap)
+
+    with app.app_context():
+        with pytest.raises(ConfigurationError, match="Leave the tenant out"):
+            Ecotone().setup_database("tenant_a")
+
+        assert tables(trap) == []
+        Ecotone().setup_database()
+
+    assert tables(trap) == ["customers"]
+    assert tables(files["bind_a"]) == ["logins"]
+
+
+def test_databases_that_cannot_be_set_up_from_python(files: dict[str, str]) -> None:
+    """Tenants of a function have to be named, and a database has to be there."""
+    app, _ = create_app(files, MAPPING.get)
+
+    with app.app_context():
+        with pytest.raises(ConfigurationError, match="can't be listed"):
+            Ecotone().setup_database()
+
+        Ecotone().setup_database("tenant_a")
+
+    assert tables(files["bind_a"]) == ["customers"]
+    bare = Flask("bare")
+    Ecotone(bare, packages=[])
+
+    with bare.app_context(), pytest.raises(ConfigurationError, match="no database"):
+        Ecotone().setup_database()
 
 
 def test_schemas_are_created(postgres_url: str) -> None:
@@ -128,7 +183,7 @@ def test_tenants_that_cannot_be_listed(files: dict[str, str]) -> None:
     app, _ = create_app(files, MAPPING.get)
     code, output = run(app, "--all-tenants")
     assert code == 1
-    assert "can't be listed. Name them with --tenant NAME." in output
+    assert "can't be listed. Name each of them: '--tenant NAME'" in output
     assert run(app, "--tenant", "tenant_a")[0] == 0
     assert tables(files["bind_a"]) == ["customers"]
 

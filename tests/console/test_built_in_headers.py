@@ -32,6 +32,16 @@ def test_every_command_takes_headers(path: tuple[str, ...]) -> None:
     assert "--header NAME:VALUE" in result.output
 
 
+@pytest.mark.parametrize("path", list(_leaves(ecotone_cli)), ids=" ".join)
+def test_every_command_has_a_description(path: tuple[str, ...]) -> None:
+    """It is what the help of its group says about it (L-9)."""
+    command: click.Command = ecotone_cli
+    for name in path:
+        command = t.cast(click.Group, command).commands[name]
+
+    assert command.get_short_help_str(200).endswith(".")
+
+
 @pytest.fixture
 def app(tmp_path: t.Any) -> Flask:
     app, db = Flask("app"), SQLAlchemy()

@@ -55,3 +55,12 @@ def test_known_keys_may_be_unset(new_app: NewApp, name: str) -> None:
     app, ecotone = new_app(**{f"ECOTONE_{name}": None})
     with app.app_context():
         ecotone.compile()
+
+
+def test_a_licence_key_changes_nothing(new_app: NewApp) -> None:
+    """Every feature is free; a key of upstream's is let alone (C-19, L-14)."""
+    app, ecotone = new_app(ECOTONE_LICENCE_KEY="anything")
+
+    with app.app_context():
+        ecotone.compile()
+        assert ecotone.command_bus is not None

@@ -210,7 +210,7 @@ class EcotoneState:
             )
         tenancy = self.tenancy
         if tenancy is not None:
-            listed = tenancy.tenants.listed() if tenant is None else [tenant]
+            listed = tenancy.tenants.listed() if tenant is None else [str(tenant)]
             for name in listed:
                 tenancy.create_tables(name)
         elif tenant is None:

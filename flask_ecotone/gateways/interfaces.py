@@ -45,6 +45,11 @@ def implement(
     """
     methods: dict[str, t.Any] = {}
     for marked in gateway.methods:
+        if not inspect.isfunction(marked.function):
+            raise HandlerSignatureError(
+                f"{marked.where} is a {type(marked.function).__name__}. Mark a plain"
+                " method, with 'self' as its first parameter."
+            )
         signature = reflect(marked.function, gateway.cls)
         if isinstance(marked.said, GatewayMethodMark):
             send = _business_method(marked, signature, system)

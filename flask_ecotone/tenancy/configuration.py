@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dataclasses import field
 
 from ..errors import ConfigurationError
+from ..message import NOT_PROPAGATED
 
 #: The reference name of the connection that is used when nothing else is said.
 DEFAULT_CONNECTION = "default"
@@ -100,14 +101,20 @@ class MultiTenantConfiguration:
                 f"The tenant header is {self.header!r}. It is the name of a message"
                 " header, for example 'tenant'."
             )
+        if self.header in NOT_PROPAGATED:
+            raise ConfigurationError(
+                f"The tenant header is {self.header!r}, which messages have for"
+                " something else. Name another header, for example 'tenant'."
+            )
         if not callable(self.tenants) and not isinstance(self.tenants, Mapping):
             raise ConfigurationError(
                 "The tenants are neither a mapping nor a function, but a"
                 f" {type(self.tenants).__qualname__}. Map each tenant to a bind key."
             )
-        if self.max_engines < 1:
+        if not isinstance(self.max_engines, int) or self.max_engines < 1:
             raise ConfigurationError(
-                f"max_engines is {self.max_engines}. At least one engine is needed."
+                f"max_engines is {self.max_engines!r}. It is a number of engines, of"
+                " which at least one is needed."
             )
 
 

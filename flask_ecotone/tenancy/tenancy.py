@@ -20,6 +20,7 @@ from ..signals import tenant_activated
 from ..signals import tenant_deactivated
 from .binds import bind_key_of
 from .configuration import SQLAlchemyConnectionReference
+from .tenants import shown
 from .tenants import Tenants
 
 if t.TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Tenancy:
             found = found.outer
         if found is not None and found.thread != threading.get_ident():
             raise TenancyError(
-                f"A thread used the tenant `{found.tenant}` of the message that"
+                f"A thread used the tenant `{shown(found.tenant)}` of the message that"
                 " started it. A database session belongs to one thread: start it with"
                 " flask_ecotone.copy_current_message_context()."
             )
@@ -116,9 +117,9 @@ class Tenancy:
         if current is not None:
             if current.tenant != tenant:
                 raise TenantAlreadyActiveError(
-                    f"Tenant `{current.tenant}` is already active. Please deactivate"
-                    " it before activating another tenant. The message is for tenant"
-                    f" `{tenant}`."
+                    f"Tenant `{shown(current.tenant)}` is already active. Please"
+                    " deactivate it before activating another tenant. The message is"
+                    f" for tenant `{shown(tenant)}`."
                 )
             return proceed(message)
         return self._activated(tenant, lambda: proceed(message))
@@ -132,7 +133,7 @@ class Tenancy:
             # Nothing that an earlier message left may be found.
             self._give_up_session(scope)
             self._log.info(
-                "Activating tenant `%s` on connection `%s`", tenant, connection
+                "Activating tenant `%s` on connection `%s`", shown(tenant), connection
             )
             result = self._in_session(scope, tenant, connection, proceed)
         finally:
@@ -140,7 +141,9 @@ class Tenancy:
                 if self._on_deactivation:
                     self._call_deactivation_hooks(scope, tenant, connection)
                 self._log.info(
-                    "Deactivating tenant `%s` on connection `%s`", tenant, connection
+                    "Deactivating tenant `%s` on connection `%s`",
+                    shown(tenant),
+                    connection,
                 )
             finally:
                 _active.reset(token)
@@ -228,7 +231,7 @@ class Tenancy:
     def _check_application(self, tenant: str) -> None:
         if self._db.engines is not self.tenants.engines:
             raise TenancyError(
-                f"A message for the tenant `{tenant}` of the application"
+                f"A message for the tenant `{shown(tenant)}` of the application"
                 f" {self._sender.name!r} was sent inside the context of another"
                 " application, whose databases aren't its own. Push the context of the"
                 " application that the bus belongs to: 'with app.app_context():'."
@@ -272,4 +275,4 @@ class Tenancy:
 
 
 def _named(tenant: t.Hashable) -> str:
-    return "no tenant" if tenant is None else f"the tenant `{tenant}`"
+    return "no tenant" if tenant is None else f"the tenant `{shown(str(tenant))}`"

@@ -22,6 +22,11 @@ from .configuration import SQLAlchemyConnectionReference
 Engines = MutableMapping["str | None", sa.Engine]
 
 
+def shown(tenant: str) -> str:
+    """Return a tenant for a line of text, where who sent it must not begin another."""
+    return tenant if tenant.isprintable() else ascii(tenant)[1:-1]
+
+
 class _Opened:
     """An engine that was opened at run time."""
 
@@ -83,6 +88,11 @@ class Tenants:
         else:
             # In headers a tenant may be a number or a UUID; here it is always text.
             self._mapped = {str(k): reference(v) for k, v in tenants.items()}
+            if len(self._mapped) != len(tenants):
+                raise ConfigurationError(
+                    "Two tenants are the same as text:"
+                    f" {', '.join(map(repr, tenants))}. Name each of them once."
+                )
         self.engines = engines
         self._make_engine = make_engine
         self._limit = configuration.max_engines
@@ -137,8 +147,8 @@ class Tenants:
             return found
         # No similar names: who asks may be a tenant, too.
         raise UnknownTenantError(
-            f"Lack of mapping for tenant `{tenant}`. Please provide mapping for this"
-            " tenant or default connection name."
+            f"Lack of mapping for tenant `{shown(tenant)}`. Please provide mapping"
+            " for this tenant or default connection name."
         )
 
     def missing(self) -> MissingTenantError:
@@ -154,6 +164,7 @@ class Tenants:
         :param database: A bind key of the configuration, or the URL of a database.
         :raises ConfigurationError: The tenant exists, or the bind key doesn't.
         """
+        tenant = str(tenant)
         with self._lock:
             if tenant in self._added or tenant in self._mapped:
                 raise ConfigurationError(
@@ -181,6 +192,7 @@ class Tenants:
 
         :raises UnknownTenantError: It wasn't added.
         """
+        tenant = str(tenant)
         with self._lock:
             removed = self._added.pop(tenant, None)
             if removed is None:

@@ -268,6 +268,19 @@ def test_unmarked_method_is_refused() -> None:
         flow_testing([Half])
 
 
+@pytest.mark.parametrize("wrong", [staticmethod, classmethod, property])
+def test_only_plain_methods_are_implemented(wrong: t.Any) -> None:
+    """What else a function can be in a class wouldn't be called as it is meant."""
+
+    class Wrong(t.Protocol):
+        @wrong
+        @sql_query("SELECT 1")
+        def one(cls) -> int: ...
+
+    with pytest.raises(HandlerSignatureError, match=f"is a {wrong.__name__}"):
+        flow_testing([Wrong])
+
+
 def test_unknown_bind_key_is_refused(sqlite_url: str) -> None:
     """A bind key is looked up when the system is compiled."""
 

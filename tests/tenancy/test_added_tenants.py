@@ -114,6 +114,22 @@ def test_mistakes_in_adding(plain: House, url_of: t.Any) -> None:
             house.ecotone.remove_tenant("tenant_a")
 
 
+def test_added_tenants_may_be_numbers(plain: House, url_of: t.Any) -> None:
+    """As those of the mapping: the header may be the number or its text."""
+    house, number = plain, t.cast(t.Any, 7)
+    with house.app.app_context():
+        house.ecotone.add_tenant(number, url_of("seven"))
+        with pytest.raises(ConfigurationError, match="'7' exists already"):
+            house.ecotone.add_tenant("7", url_of("seven"))
+        house.ecotone.setup_database(number)
+        command_bus.send(Register(1, "Sven"), {"tenant": 7})
+        command_bus.send(Register(2, "Svea"), {"tenant": "7"})
+        house.ecotone.remove_tenant(number)
+        with pytest.raises(UnknownTenantError):
+            command_bus.send(Register(3, "late"), {"tenant": 7})
+    assert stored(url_of("seven")) == [(1, "Sven"), (2, "Svea")]
+
+
 def test_an_app_without_tenants_takes_none(sqlite_url: str) -> None:
     """The error says what would make it take some."""
     from flask import Flask

@@ -162,6 +162,54 @@ def test_a_configuration_checks_itself(
         MultiTenantConfiguration("tenant", {}, max_engines=0)
 
 
+@pytest.mark.parametrize("limit", ["5", None, 2.5])
+def test_max_engines_is_a_number(limit: t.Any) -> None:
+    """Anything else is refused with a line about it."""
+    with pytest.raises(ConfigurationError, match="It is a number of engines"):
+        MultiTenantConfiguration("tenant", {}, max_engines=limit)
+
+
+@pytest.mark.parametrize("header", ["id", "aggregate.id", "contentType", "timestamp"])
+def test_the_header_is_none_of_ours(header: str) -> None:
+    """Every message has some of them, and no message inherits them."""
+    with pytest.raises(ConfigurationError, match="for something else"):
+        MultiTenantConfiguration(header, {})
+
+
+def test_tenants_that_are_one_as_text_are_refused(files: dict[str, str]) -> None:
+    """A header can't tell 5 from "5": one of them would be lost."""
+    both = MultiTenantConfiguration("tenant", {5: "bind_a", "5": "bind_b"})
+    house = House(files, configuration=both)
+
+    with (
+        house.app.app_context(),
+        pytest.raises(ConfigurationError, match="same as text: 5, '5'"),
+    ):
+        house.ecotone.compile()
+
+
+def test_a_tenant_begins_no_line_of_its_own(
+    files: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither in the log nor in errors, whatever a request says."""
+    hostile = "x`\nINFO all is well"
+    caplog.set_level("INFO")
+    shared = MultiTenantConfiguration("tenant", MAPPING, "bind_a")
+
+    with House(files, configuration=shared).app.app_context():
+        command_bus.send(Register(1, "Alice"), {"tenant": hostile})
+
+    lines = [each.getMessage() for each in caplog.records]
+    assert "Activating tenant `x`\\nINFO all is well` on connection `bind_a`" in lines
+    assert not any("\n" in line for line in lines)
+
+    with (
+        House(files).app.app_context(),
+        pytest.raises(UnknownTenantError, match=r"`x`\\nINFO all is well`"),
+    ):
+        command_bus.send(Register(2, "Bob"), {"tenant": hostile})
+
+
 def test_two_configurations_are_refused(files: dict[str, str]) -> None:
     """Nobody could tell which one counts."""
     one, two = (MultiTenantConfiguration(name, {}) for name in ("one", "two"))

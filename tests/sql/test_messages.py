@@ -192,6 +192,29 @@ def test_business_method_with_a_tenant_is_committed(tenants: Application) -> Non
     assert tenants.rows("bind_a") == [(1, "Sent")]
 
 
+def test_interceptors_around_a_method_have_the_tenant(tenants: Application) -> None:
+    """Theirs are the session and the transaction of the call (integration 3.3)."""
+
+    @around(pointcut=TenantPeople.send)
+    def witness(invocation: MethodInvocation, people: People) -> t.Any:
+        people.add(7, "Before")
+        return invocation.proceed()
+
+    @around(pointcut=TenantPeople.names)
+    def also(invocation: MethodInvocation, people: People) -> t.Any:
+        return [*invocation.proceed(), str(people.count())]
+
+    tenants.ecotone.register(witness, also)
+    people = tenants.ecotone.get(TenantPeople)
+    assert people.names("tenant_b") == ["0"]
+
+    with pytest.raises(ValueError, match="unlucky"):
+        people.send(13, "tenant_b")
+
+    people.send(1, "tenant_b")
+    assert tenants.rows("bind_b") == [(1, "Sent"), (7, "Before")]
+
+
 def test_metadata_of_the_request_names_the_tenant(tenants: Application) -> None:
     """As for messages on a bus."""
     tenants.ecotone.metadata_provider(lambda: {"tenant": "tenant_b"})

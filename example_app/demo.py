@@ -28,7 +28,6 @@ from .shops.seed import set_up
 from .shops.shop import databases
 from .shops.shop import SHOPS
 
-
 #: What ends the demo: Ctrl-C, a supervisor, or a terminal that is closed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -52,7 +52,7 @@ def epoch(milliseconds: int) -> datetime:
 def ahead(milliseconds: int) -> str:
     """Say how long it is until the time of a message."""
     seconds = (epoch(milliseconds) - datetime.now(UTC)).total_seconds()
-    return f"in {span(seconds)}" if seconds > 0 else "now"
+    return f"in {span(seconds)}" if round(seconds) > 0 else "now"
 
 
 @bp.get("/operations")

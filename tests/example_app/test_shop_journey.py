@@ -67,6 +67,12 @@ def address_of(server: Server) -> str:
     return line.split()[4]
 
 
+def children(server: Server) -> list[str]:
+    """Return the processes that the demo has started, where Linux tells."""
+    listed = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    return listed.read_text().split() if listed.exists() else []
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> t.Iterator[Server]:
     """A running demo."""
@@ -372,10 +378,16 @@ def test_watched_page_shows_retries(browser: Chrome, address: str) -> None:
 def test_demo_stops_when_told(
     server: Server, address: str, stop: signal.Signals, tmp_path: Path
 ) -> None:
-    """Both ways of stopping end the demo without an error, and it tidies up."""
-    assert list(tmp_path.glob("example-shops-*"))
+    """Both ways end the demo and its worker without an error, and it tidies up."""
+    (folder,) = tmp_path.glob("example-shops-*")
+    deadline = time.monotonic() + 20
+    while not (folder / "worker.alive").exists():
+        assert time.monotonic() < deadline, "the worker showed no sign of life"
+        time.sleep(0.1)
+    workers = children(server)
     server.send_signal(stop)
-    assert server.wait(timeout=10) == 0
+    assert server.wait(timeout=20) == 0
+    assert not any(Path(f"/proc/{number}").exists() for number in workers)
     assert not list(tmp_path.glob("example-shops-*"))
 
 

@@ -7,6 +7,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 import typing as t
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,12 @@ def demo(folder: Path, port: str = "0") -> t.Iterator[Server]:
         try:
             yield process
         finally:
-            process.kill()
+            # Killed at once, it could not stop its worker.
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def address_of(server: Server) -> str:
@@ -59,6 +65,12 @@ def address_of(server: Server) -> str:
     line = server.stdout.readline()
     assert line.startswith("Both shops are open: http://127.0.0.1:"), line
     return line.split()[4]
+
+
+def children(server: Server) -> list[str]:
+    """Return the processes that the demo has started, where Linux tells."""
+    listed = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    return listed.read_text().split() if listed.exists() else []
 
 
 @pytest.fixture
@@ -154,6 +166,15 @@ class Journey:
             ").map((e) => e.outerHTML)"
         )
         assert wide == []
+
+    def until(self, *texts: str) -> None:
+        """Reload the page until a worker has done what it is to show."""
+        deadline = time.monotonic() + 20
+        while not all(text in self.text for text in texts):
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.1)
+            self.browser.refresh()
+        self.sees(*texts)
 
     @property
     def text(self) -> str:
@@ -295,14 +316,78 @@ def test_mistake_at_the_checkout_is_shown_where_it_is(
     shop.sees("Thank you,", "1 × Forest Floor")
 
 
+def test_failure_drill_needs_nothing_but_clicks(browser: Chrome, address: str) -> None:
+    """Break the mailbox, watch a mail fail and be parked, mend, replay, read it.
+
+    The worker of the demo does its part meanwhile, in its own process.
+    """
+    shop = Journey(browser, address)
+
+    shop.visit("/hedgerow/")
+    shop.press("Operations")
+    shop.until("A worker is alive.", "Nothing has failed for good.")
+    shop.press("Break the mailbox of Hedgerow")
+    shop.sees("Hedgerow: the mailbox is broken.", "Mend the mailbox")
+    shop.press("Hedgerow")
+    shop.press("Add Elderflower White to cart")
+    shop.press("Go to checkout")
+    shop.fill(ADDRESS)
+    shop.press("Place order")
+    shop.press("your inbox")
+    shop.sees("No mail yet")
+    shop.press("Operations", inside="//main")
+    shop.until("MailboxIsBroken: The mailbox is broken.", "3 attempts")
+    shop.sees("mailing.ask_for_review", "in 7 days")
+
+    shop.press("Mend the mailbox of Hedgerow")
+    shop.press("Replay message 1 of Hedgerow")
+    shop.sees("Hedgerow: the message is back in its queue.")
+    shop.until("Nothing has failed for good.")
+    shop.press("Inbox of Hedgerow")
+    shop.until("Dear Ada Lovelace", "1 × Elderflower White")
+    shop.press("Operations")
+    shop.press("Fast-forward Hedgerow")
+    shop.press("Inbox of Hedgerow")
+    shop.until("How do you like it?")
+    shop.press("Both shops")
+    shop.press("Enter Riverside")
+    shop.press("Inbox")
+    shop.sees("No mail yet")
+
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_watched_page_shows_retries(browser: Chrome, address: str) -> None:
+    """It reloads itself, without JavaScript as well, until somebody stops it."""
+    shop = Journey(browser, address)
+
+    shop.visit("/operations")
+    shop.press("Break the mailbox of Riverside")
+    shop.visit("/riverside/products/small-pot")
+    shop.press("Add to cart")
+    shop.press("Go to checkout")
+    shop.fill(ADDRESS)
+    shop.press("Place order")
+    shop.visit("/operations?watch=1")
+    WebDriverWait(browser, 20, ignored_exceptions=[WebDriverException]).until(
+        lambda _: "MailboxIsBroken" in shop.text
+    )
+
+
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_demo_stops_when_told(
     server: Server, address: str, stop: signal.Signals, tmp_path: Path
 ) -> None:
-    """Both ways of stopping end the demo without an error, and it tidies up."""
-    assert list(tmp_path.glob("example-shops-*"))
+    """Both ways end the demo and its worker without an error, and it tidies up."""
+    (folder,) = tmp_path.glob("example-shops-*")
+    deadline = time.monotonic() + 20
+    while not (folder / "worker.alive").exists():
+        assert time.monotonic() < deadline, "the worker showed no sign of life"
+        time.sleep(0.1)
+    workers = children(server)
     server.send_signal(stop)
-    assert server.wait(timeout=10) == 0
+    assert server.wait(timeout=20) == 0
+    assert not any(Path(f"/proc/{number}").exists() for number in workers)
     assert not list(tmp_path.glob("example-shops-*"))
 
 

@@ -1,0 +1,1 @@
+"""The mailing context: letters to shoppers, written in the background."""

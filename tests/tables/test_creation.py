@@ -128,7 +128,7 @@ def test_what_a_killed_process_left_out_is_created(database_url: str) -> None:
 
 
 def test_existing_tables_are_not_waited_for(database_url: str) -> None:
-    """Somebody who writes into them holds up nobody who only looks whether they exist."""
+    """Somebody who writes into them holds up nobody who looks whether they exist."""
     engine = new_engine(database_url)
     tables.create(engine)
     if engine.dialect.name == "sqlite":

@@ -14,8 +14,10 @@ from datetime import timedelta
 import sqlalchemy as sa
 import sqlalchemy.dialects.postgresql as postgresql
 import sqlalchemy.dialects.sqlite as sqlite
+import sqlalchemy.exc as sa_exc
 
 from ..errors import MessagingError
+from .failures import is_transient
 from .session import begin_immediate
 from .tables import handled
 from .tables import now_ms
@@ -45,6 +47,8 @@ _KEEP_REPLY: t.Final = (
 )
 _digests: sa.BindParameter[t.Any] = sa.bindparam("digests", expanding=True)
 _MYSQL: t.Final = ("mysql", "mariadb")
+#: How often one batch is tried again after a lost race.
+_ATTEMPTS: t.Final = 10
 
 
 class Handled:
@@ -144,14 +148,24 @@ def remove_expired(
     chosen = chosen.with_for_update(skip_locked=True)
     # Somebody may have removed a row and noted its key anew.
     removal = sa.delete(handled).where(_h.digest.in_(_digests), is_expired)
-    total = 0
+    total, failures = 0, 0
     while True:
-        with engine.begin() as connection:
-            begin_immediate(connection, is_fresh=True)
-            digests = connection.scalars(chosen).all()
-            removed = 0
-            if digests:
-                removed = connection.execute(removal, {"digests": digests}).rowcount
+        try:
+            with engine.begin() as connection:
+                begin_immediate(connection, is_fresh=True)
+                digests = connection.scalars(chosen).all()
+                removed = 0
+                if digests:
+                    result = connection.execute(removal, {"digests": digests})
+                    removed = result.rowcount
+        except sa_exc.DBAPIError as error:
+            # MariaDB locks the index first and then the row, and for a removal the
+            # other way round: two cleanups may stand in each other's way.
+            failures += 1
+            if failures > _ATTEMPTS or not is_transient(error):
+                raise
+            continue
+        failures = 0
         total += removed
         if removed and on_batch is not None:
             on_batch(removed)

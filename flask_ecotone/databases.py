@@ -16,6 +16,15 @@ if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
 
+def used_features(has_channels: bool) -> tuple[tables.Feature, ...]:
+    """Return the features that an application uses.
+
+    :param has_channels: Whether it has channels in its database. These need all of
+        them, as they are: the tables are created together.
+    """
+    return tables.FEATURES if has_channels else ()
+
+
 class AppDatabases:
     """The databases of one application.
 

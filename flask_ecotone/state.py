@@ -22,6 +22,7 @@ from .configuration import configured_tenants
 from .configuration import read_config
 from .consuming import ErrorHandler
 from .databases import AppDatabases
+from .databases import used_features
 from .definitions import InstantRetryMark
 from .discovery import Catalogue
 from .errors import ConfigurationError
@@ -38,6 +39,7 @@ from .scanning import Scanner
 from .services import Services
 from .storage.models import SQLAlchemyRepository
 from .storage.statements import SessionStatements
+from .storage.tables import Feature
 from .storage.transaction import SessionTransaction
 from .system import compile_system
 from .system import Configuration
@@ -221,6 +223,19 @@ class EcotoneState:
                 " application has no tenants. Leave the tenant out."
             )
 
+    @property
+    def databases(self) -> AppDatabases | None:
+        """The databases, if the application has any; nothing is compiled for it."""
+        db = self._db
+        if db is None:
+            return None
+        return AppDatabases(db, self._engines(db), lambda: self.tenancy)
+
+    @property
+    def used_features(self) -> tuple[Feature, ...]:
+        """The features whose tables the application needs."""
+        return used_features(self.declarations.has_database_channels)
+
     def end_context(self, error: BaseException | None) -> None:
         """Hand over what a nested app context wrote to the command around it."""
         if self._transaction is not None:
@@ -335,18 +350,15 @@ class EcotoneState:
     def _open_channels(
         self, transaction: SessionTransaction | None
     ) -> Messaging | None:
-        declared, db = self.declarations, self._db
+        declared = self.declarations
         if not declared.channels:
             return None
-        databases = None
-        if db is not None:
-            databases = AppDatabases(db, self._engines(db), lambda: self.tenancy)
         return Messaging(
             self._app,
             declared.channels,
             declared.error_handlers,
             self.config.default_error_channel,
-            databases,
+            self.databases,
             transaction,
         )
 

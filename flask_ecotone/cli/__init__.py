@@ -3,6 +3,7 @@
 from . import cache as cache
 from . import database as database
 from . import dead_letters as dead_letters
+from . import deduplication as deduplication
 from . import worker as worker
 from .group import ecotone_cli as ecotone_cli
 from .lazy import add_console_commands as add_console_commands

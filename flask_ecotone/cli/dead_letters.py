@@ -14,10 +14,10 @@ from ..channels.dead_letters import DeadLetter
 from ..channels.dead_letters import ParkedMessage
 from ..errors import ConfigurationError
 from .group import ecotone_cli
+from .types import AGE
 from .writer import print_table
 
 _PAGE: t.Final = 20
-_UNITS: t.Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def _filters(command: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
@@ -132,12 +132,12 @@ def delete_command(ids: tuple[int, ...], tenant: str | None) -> None:
 
 @deadletter.command("purge")
 @click.option(
-    "--older-than", required=True, metavar="AGE", help="For example 30d, 12h, 90m."
+    "--older-than", required=True, type=AGE, help="For example 30d, 12h, 90m."
 )
 @_tenant
-def purge_command(older_than: str, tenant: str | None) -> None:
+def purge_command(older_than: datetime.timedelta, tenant: str | None) -> None:
     """Delete what failed last an AGE ago, or earlier."""
-    age = _milliseconds(older_than)
+    age = older_than // datetime.timedelta(milliseconds=1)
     click.echo(f"{_dead_letter().purge(age, tenant=tenant)} deleted.")
 
 
@@ -186,14 +186,3 @@ def _plain(found: ParkedMessage) -> dict[str, t.Any]:
 def _moment(milliseconds: int) -> str:
     moment = datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)
     return moment.isoformat(timespec="seconds")
-
-
-def _milliseconds(age: str) -> int:
-    number, unit = age[:-1], age[-1:]
-    if unit not in _UNITS or not number.isdigit():
-        raise click.BadParameter(
-            f"{age!r} is no age. It is a number and one of {', '.join(_UNITS)}, for"
-            " example 30d.",
-            param_hint="--older-than",
-        )
-    return int(number) * _UNITS[unit] * 1000

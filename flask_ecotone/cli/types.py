@@ -8,6 +8,7 @@ import typing as t
 import uuid
 from collections.abc import Callable
 from collections.abc import Mapping
+from datetime import timedelta
 
 import click
 
@@ -124,3 +125,37 @@ class _Converted(AnyType):
             return decode(value)
         except ConversionError as error:
             self.fail(str(error), param, ctx)
+
+
+class AgeType(AnyType):
+    """A number and a unit of time, for example ``7d``."""
+
+    name = "age"
+    _UNITS: t.Final = {
+        "s": "seconds",
+        "m": "minutes",
+        "h": "hours",
+        "d": "days",
+        "w": "weeks",
+    }
+
+    def convert(
+        self, value: t.Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        number, unit = value[:-1], value[-1:]
+        if unit in self._UNITS and number.isascii() and number.isdigit():
+            try:
+                return timedelta(**{self._UNITS[unit]: int(number)})
+            except OverflowError:
+                pass
+        self.fail(
+            f"{value!r} is no age. It is a number and one of"
+            f" {', '.join(self._UNITS)}, for example 30d.",
+            param,
+            ctx,
+        )
+
+
+AGE: t.Final = AgeType()

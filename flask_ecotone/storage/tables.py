@@ -12,7 +12,6 @@ import weakref
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-import sqlalchemy.exc as sa_exc
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -124,6 +123,9 @@ FEATURES: t.Final = (
     Feature("schedule", ticks),
 )
 
+#: The advisory lock of PostgreSQL that whoever creates our tables takes.
+_CREATING: t.Final = 0x65636F746F6E65
+
 
 class now_ms(FunctionElement[int]):
     """The milliseconds since the epoch, by the clock of the database."""
@@ -141,7 +143,8 @@ def _now_standard(element: t.Any, compiler: t.Any, **options: t.Any) -> str:
 @compiles(now_ms, "mysql")
 @compiles(now_ms, "mariadb")
 def _now_mysql(element: t.Any, compiler: t.Any, **options: t.Any) -> str:
-    return "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
+    # UNIX_TIMESTAMP() reads local time, of which an hour comes twice each autumn.
+    return "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000)"
 
 
 @compiles(now_ms, "sqlite")
@@ -158,31 +161,55 @@ def register(db: SQLAlchemy) -> None:
 
 
 def create(engine: sa.Engine, features: t.Iterable[Feature] = FEATURES) -> None:
-    """Create our tables where they are missing, whoever else does the same just now."""
-    tables = [feature.table for feature in features]
-    for is_last in (False, False, True):
-        try:
-            metadata.create_all(engine, tables)
-        except sa_exc.DBAPIError:
-            # Another process was faster; what it hasn't made yet is made now.
-            if is_last:
-                raise
-        else:
-            break
+    """Create our tables where they are missing, whoever else does the same just now.
+
+    An index that somebody was stopped from creating is created, too.
+    """
+    schema = _schema(engine)
+    with engine.begin() as connection:
+        _wait_for_others(connection)
+        inspector = sa.inspect(connection)
+        for table in (feature.table for feature in features):
+            known = set()
+            if inspector.has_table(table.name, schema):
+                known = {i["name"] for i in inspector.get_indexes(table.name, schema)}
+            else:
+                connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+            # Only what is missing: a statement alone waits for those who write.
+            for index in _indexes(table):
+                if index.name not in known:
+                    connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+
+
+def statements(
+    engine: sa.Engine, features: t.Iterable[Feature] = FEATURES
+) -> list[str]:
+    """Return the statements that create our tables; nothing is connected."""
+    elements: list[sa.schema.ExecutableDDLElement] = []
+    schema = _schema(engine)
+    if schema is not None:
+        elements.append(sa.schema.CreateSchema(schema, if_not_exists=True))
+    for table in (feature.table for feature in features):
+        elements.append(sa.schema.CreateTable(table))
+        elements.extend(sa.schema.CreateIndex(index) for index in _indexes(table))
+    options: dict[str, t.Any] = {"dialect": engine.dialect}
+    if schema is not None:
+        options["schema_translate_map"] = {None: schema}
+        options["render_schema_translate"] = True
+    return [str(element.compile(**options)).strip() for element in elements]
 
 
 def drop(engine: sa.Engine, features: t.Iterable[Feature] = FEATURES) -> None:
     """Drop our tables, with everything in them."""
     metadata.drop_all(engine, [feature.table for feature in features])
+    _known.pop(engine, None)
 
 
 def missing(
     engine: sa.Engine, features: t.Iterable[Feature] = FEATURES
 ) -> list[Feature]:
     """Return the features whose table isn't there."""
-    schema = (engine.get_execution_options().get("schema_translate_map") or {}).get(
-        None
-    )
+    schema = _schema(engine)
     inspector = sa.inspect(engine)
     return [f for f in features if not inspector.has_table(f.table.name, schema)]
 
@@ -196,3 +223,23 @@ def ensure(engine: sa.Engine) -> None:
         if missing(engine):
             create(engine)
         _known[engine] = True
+
+
+def _schema(engine: sa.Engine) -> str | None:
+    translated = engine.get_execution_options().get("schema_translate_map") or {}
+    return t.cast("str | None", translated.get(None))
+
+
+def _indexes(table: sa.Table) -> list[sa.Index]:
+    return sorted(table.indexes, key=lambda index: str(index.name))
+
+
+def _wait_for_others(connection: sa.Connection) -> None:
+    # MariaDB needs no more than IF NOT EXISTS. On PostgreSQL that is no help against
+    # somebody whose table isn't committed yet.
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
+    elif connection.dialect.name == "sqlite":
+        driver = t.cast(t.Any, connection.connection.dbapi_connection)
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -178,12 +178,19 @@ class Tenancy:
 
         :raises UnknownTenantError: The tenant isn't mapped and there is no default.
         """
+        self._db.metadatas[None].create_all(self.create_schema(tenant))
+
+    def create_schema(self, tenant: str) -> sa.Engine:
+        """Create the schema of a tenant that is one, and return the tenant's engine.
+
+        :raises UnknownTenantError: The tenant isn't mapped and there is no default.
+        """
         connection = self.tenants.connection_of(tenant)
         engine = self.tenants.engine(connection)
         if connection.schema is not None:
             with engine.begin() as begun:
                 begun.execute(sa.schema.CreateSchema(connection.schema, True))
-        self._db.metadatas[None].create_all(engine)
+        return engine
 
     def bind_key(self, mapper: t.Any, clause: t.Any) -> str | None:
         """Return where a statement always goes; ``None`` if it follows the tenant."""

@@ -1,0 +1,118 @@
+"""The databases that a command is for: the default one, or those of tenants."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import click
+import sqlalchemy as sa
+from flask import current_app
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..errors import ConfigurationError
+from ..errors import EcotoneError
+from ..tenancy import Tenancy
+from .group import ecotone_cli
+
+_Command = t.TypeVar("_Command", bound=Callable[..., t.Any])
+
+
+def target_options(command: _Command) -> _Command:
+    """Decorate a command with the options that name tenants."""
+    for option in (
+        click.option(
+            "--all-tenants", is_flag=True, help="All tenants that are mapped."
+        ),
+        click.option(
+            "--tenant", "tenants", multiple=True, help="A tenant; may be repeated."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def targets(tenants: Sequence[str], all_tenants: bool) -> Sequence[str | None]:
+    """Return the tenants that a command is for; ``None`` is the default database."""
+    state = current_app.extensions["ecotone"]
+    if tenants and all_tenants:
+        raise click.UsageError("Say either --tenant NAME or --all-tenants.")
+    if state.databases is None:
+        raise ConfigurationError(
+            "The application has no database. Give it one: call db.init_app(app) before"
+            " ecotone.init_app(app)."
+        )
+    if all_tenants:
+        return tenancy().tenants.listed()
+    if tenants:
+        tenancy()
+        return list(dict.fromkeys(tenants))
+    if state.tenancy is not None and state.tenancy.tenants.default is None:
+        raise click.UsageError(
+            "The tenants have no default connection. Say --tenant NAME or"
+            " --all-tenants."
+        )
+    return [None]
+
+
+def engine_of(tenant: str | None) -> sa.Engine:
+    """Return the engine of a target."""
+    try:
+        databases = current_app.extensions["ecotone"].databases
+        return t.cast(sa.Engine, databases.engine(tenant))
+    except KeyError:
+        raise ConfigurationError(
+            "The application has no default database. Set SQLALCHEMY_DATABASE_URI."
+        ) from None
+
+
+def for_each(
+    names: Sequence[str | None], act: Callable[[str | None], None], done: str
+) -> None:
+    """Do something for each target; a failure of one doesn't keep the others from it.
+
+    :param done: What was to be done, as in "could not be set up".
+    """
+    failed = []
+    for name in names:
+        try:
+            act(name)
+        except (EcotoneError, SQLAlchemyError) as error:
+            if _shows_tracebacks():
+                raise
+            if name is None:
+                raise click.ClickException(_reason(error)) from error
+            failed.append(name)
+            click.echo(f"{name}: {_reason(error)}", err=True)
+    if failed:
+        raise click.ClickException(
+            f"{len(failed)} of {len(names)} databases could not be {done}:"
+            f" {', '.join(failed)}."
+        )
+
+
+def tenancy() -> Tenancy:
+    """Return how the tenants of the application are activated.
+
+    :raises ConfigurationError: It has none.
+    """
+    found = current_app.extensions["ecotone"].tenancy
+    if found is None:
+        raise ConfigurationError(
+            "The application has no tenants. Use 'db.create_all()' or Flask-Migrate"
+            " for its one database."
+        )
+    return t.cast(Tenancy, found)
+
+
+def _shows_tracebacks() -> bool:
+    context: click.Context | None = click.get_current_context()
+    while context is not None and context.command is not ecotone_cli:
+        context = context.parent
+    return context is not None and bool(context.params.get("debug"))
+
+
+def _reason(error: Exception) -> str:
+    # Without the statement, and without the page of SQLAlchemy about the error.
+    return str(getattr(error, "orig", None) or error).strip()

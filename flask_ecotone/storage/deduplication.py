@@ -1,0 +1,179 @@
+"""What was handled already: *Enterprise Integration Patterns*, Idempotent Receiver.
+
+A key is noted in the transaction of what it stands for, before that runs. Whoever notes
+it again meanwhile waits, and learns how the first one ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import typing as t
+from collections.abc import Callable
+from datetime import timedelta
+
+import sqlalchemy as sa
+import sqlalchemy.dialects.postgresql as postgresql
+import sqlalchemy.dialects.sqlite as sqlite
+import sqlalchemy.exc as sa_exc
+
+from ..errors import MessagingError
+from .failures import is_transient
+from .session import begin_immediate
+from .tables import handled
+from .tables import now_ms
+
+_h = handled.c
+_noted: dict[str, t.Any] = {
+    "digest": sa.bindparam("new_digest", type_=sa.LargeBinary),
+    "key": sa.bindparam("new_key", type_=sa.String),
+    "endpoint_id": sa.bindparam("new_endpoint", type_=sa.String),
+    "handled_at": now_ms(),
+}
+_insert = sa.insert(handled).values(_noted)
+_NOTE: t.Final[dict[str, t.Any]] = {
+    name: insert(handled).values(_noted).on_conflict_do_nothing().returning(_h.digest)
+    for name, insert in (
+        ("postgresql", postgresql.insert),
+        ("sqlite", sqlite.insert),
+    )
+}
+_NOTE_IGNORING: t.Final = _insert.prefix_with("IGNORE")
+_find = _h.digest == sa.bindparam("of_digest", type_=sa.LargeBinary)
+_ANSWER: t.Final = sa.select(_h.reply).where(_find)
+#: Also what was committed after the transaction began.
+_LATEST_ANSWER: t.Final = _ANSWER.with_for_update(read=True)
+_KEEP_REPLY: t.Final = (
+    sa.update(handled).where(_find).values(reply=sa.bindparam("new_reply"))
+)
+_digests: sa.BindParameter[t.Any] = sa.bindparam("digests", expanding=True)
+_MYSQL: t.Final = ("mysql", "mariadb")
+#: How often one batch is tried again after a lost race.
+_ATTEMPTS: t.Final = 10
+
+
+class Handled:
+    """Knows what was handled already, by a key and the endpoint that it concerns.
+
+    :param scope: Keys of another scope are other keys. Database channels note the ids
+        of their messages without a scope.
+    """
+
+    def __init__(self, scope: str = "") -> None:
+        self.scope = scope
+
+    def note(self, connection: sa.Connection, key: str, endpoint_id: str) -> bool:
+        """Note a key in the transaction of a connection; return whether it was new.
+
+        If another transaction has noted it and goes on, this waits for its end.
+        """
+        values = {
+            "new_digest": self._digest(key, endpoint_id),
+            "new_key": _readable(key, 255),
+            "new_endpoint": _readable(endpoint_id, 512),
+        }
+        name = connection.dialect.name
+        if name not in _MYSQL:
+            noted = connection.execute(_NOTE[name], values).one_or_none()
+            return noted is not None
+        if connection.execute(_NOTE_IGNORING, values).rowcount:
+            return True
+        # It may have ignored something else than that the key is there.
+        found = connection.execute(_LATEST_ANSWER, {"of_digest": values["new_digest"]})
+        if found.one_or_none() is None:
+            connection.execute(_insert, values)
+            return True
+        return False
+
+    def answer(
+        self, connection: sa.Connection, key: str, endpoint_id: str
+    ) -> str | None:
+        """Return the reply that was kept, if one was."""
+        is_mysql = connection.dialect.name in _MYSQL
+        query = _LATEST_ANSWER if is_mysql else _ANSWER
+        values = {"of_digest": self._digest(key, endpoint_id)}
+        return t.cast("str | None", connection.scalar(query, values))
+
+    def keep_reply(
+        self, connection: sa.Connection, key: str, endpoint_id: str, reply: str
+    ) -> None:
+        """Keep the reply, for those who come with the key again.
+
+        :raises MessagingError: The key wasn't noted before.
+        """
+        values = {"of_digest": self._digest(key, endpoint_id), "new_reply": reply}
+        if not connection.execute(_KEEP_REPLY, values).rowcount:
+            raise MessagingError(
+                f"The reply of {endpoint_id} can't be kept for the key {key!r:.80}, as"
+                " that isn't noted. Call 'note()' first, in the same transaction."
+            )
+
+    def _digest(self, key: str, endpoint_id: str) -> bytes:
+        parts = [key, endpoint_id]
+        if self.scope:
+            parts.insert(0, self.scope)
+        return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
+
+
+def remove_expired(
+    engine: sa.Engine,
+    older_than: timedelta,
+    endpoint_id: str | None = None,
+    batch: int = 1000,
+    *,
+    on_batch: Callable[[int], None] | None = None,
+) -> int:
+    """Remove what was noted longer ago than an age; return how much it was.
+
+    Each batch is a transaction of its own. What another cleanup is about to remove is
+    left to it.
+
+    :param older_than: By the clock of the database.
+    :param endpoint_id: Only what concerns this endpoint.
+    :param batch: How many rows to remove at once, at most.
+    :param on_batch: Called after each commit with the number of rows removed by it.
+    """
+    options = {}
+    if engine.dialect.name in _MYSQL:
+        # Repeatable reads would lock the gaps between rows, too.
+        options["isolation_level"] = "READ COMMITTED"
+    engine = engine.execution_options(**options)
+    with engine.connect() as connection:
+        now = t.cast(int, connection.scalar(sa.select(now_ms())))
+    # Once for all batches: it mustn't run after what becomes old meanwhile.
+    is_expired = _h.handled_at < now - older_than // timedelta(milliseconds=1)
+    chosen = sa.select(_h.digest).where(is_expired)
+    if endpoint_id is not None:
+        chosen = chosen.where(_h.endpoint_id == _readable(endpoint_id, 512))
+    chosen = chosen.order_by(_h.handled_at).limit(batch)
+    chosen = chosen.with_for_update(skip_locked=True)
+    # Somebody may have removed a row and noted its key anew.
+    removal = sa.delete(handled).where(_h.digest.in_(_digests), is_expired)
+    total, failures = 0, 0
+    while True:
+        try:
+            with engine.begin() as connection:
+                begin_immediate(connection, is_fresh=True)
+                digests = connection.scalars(chosen).all()
+                removed = 0
+                if digests:
+                    result = connection.execute(removal, {"digests": digests})
+                    removed = result.rowcount
+        except sa_exc.DBAPIError as error:
+            # MariaDB locks the index first and then the row, and for a removal the
+            # other way round: two cleanups may stand in each other's way.
+            failures += 1
+            if failures > _ATTEMPTS or not is_transient(error):
+                raise
+            continue
+        failures = 0
+        total += removed
+        if removed and on_batch is not None:
+            on_batch(removed)
+        if len(digests) < batch:
+            return total
+
+
+def _readable(text: str, length: int) -> str:
+    # What no database stores as text must not make a message impossible to handle.
+    text = text.replace("\0", "\ufffd")[:length]
+    return text.encode(errors="replace").decode()

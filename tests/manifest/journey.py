@@ -63,5 +63,9 @@ with app.app_context():
     found["endpoints"] = [e.describe() for e in state.system.endpoints]
     found["configuration"] = state.config_hash
     found["modules at the end"] = modules()
+    # Since Python 3.13 SQLite complains about a connection that is open at the exit,
+    # also if it rests in a pool.
+    db.session.remove()
+    db.engine.dispose()
 
 print(json.dumps(found))

@@ -99,6 +99,16 @@ class UnknownEndpointError(MessagingError):
     """A message from a channel is for an endpoint that the application doesn't have."""
 
 
+class TickBusyError(MessagingError):
+    """Another worker is firing a tick of a schedule just now."""
+
+    def __init__(self, schedule: str) -> None:
+        super().__init__(
+            f"Another worker is firing {schedule!r} just now. This one looks again in a"
+            " moment, should that one fail."
+        )
+
+
 class ModellingError(EcotoneError):
     """An aggregate can't be found, loaded or saved."""
 

@@ -27,6 +27,7 @@ from .consuming import Worker
 from .consuming.failures import Recovery
 from .consuming.processing import Environment
 from .consuming.processing import Processor
+from .consuming.scheduling import Schedules
 from .databases import AppDatabases
 from .errors import did_you_mean
 from .errors import UnknownChannelError
@@ -170,8 +171,9 @@ class Messaging:
         poll_interval: float = 0.1,
         on_round: Callable[[], None] | None = None,
         outcome: Outcome | None = None,
+        schedules: Schedules | None = None,
     ) -> Worker:
-        """Return a worker of channels."""
+        """Return a worker of channels, and of schedules."""
         return Worker(
             self.sources(names),
             self._processor,
@@ -181,6 +183,7 @@ class Messaging:
             poll_interval=poll_interval,
             on_round=on_round,
             outcome=outcome,
+            schedules=schedules,
         )
 
 

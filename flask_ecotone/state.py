@@ -21,6 +21,8 @@ from .configuration import Config
 from .configuration import configured_tenants
 from .configuration import read_config
 from .consuming import ErrorHandler
+from .consuming.processing import Environment
+from .consuming.scheduling import Schedules
 from .databases import AppDatabases
 from .definitions import InstantRetryMark
 from .discovery import Catalogue
@@ -36,8 +38,13 @@ from .messaging import Messaging
 from .scanning import Scan
 from .scanning import Scanner
 from .services import Services
+from .storage.failures import is_outage
+from .storage.failures import is_transient
 from .storage.models import SQLAlchemyRepository
 from .storage.statements import SessionStatements
+from .storage.ticks import DatabaseTicks
+from .storage.ticks import MemoryTicks
+from .storage.ticks import SteadyClock
 from .storage.transaction import SessionTransaction
 from .system import compile_system
 from .system import Configuration
@@ -109,13 +116,14 @@ class EcotoneState:
         self._has_tenancy: bool | None = None
         self.recorder: MessageRecorder | None = None
         self.messaging: Messaging | None = None
+        self.schedules: Schedules
         self.command_bus: CommandBus
         self.query_bus: QueryBus
         self.event_bus: EventBus
 
     def __getattr__(self, name: str) -> t.Any:
-        # The buses become attributes when the system is compiled.
-        if name in ("command_bus", "query_bus", "event_bus"):
+        # The buses, for example, become attributes when the system is compiled.
+        if name in ("command_bus", "query_bus", "event_bus", "schedules"):
             self.compile()
             return self.__dict__[name]
         raise AttributeError(name)
@@ -277,7 +285,8 @@ class EcotoneState:
         if messaging is not None:
             messaging.complete(system)
             services.provide_value(DeadLetter, messaging.dead_letters)
-            self.messaging = messaging
+        self.messaging = messaging
+        self.schedules = self._make_schedules(system, transaction)
         self.scanner.remember(scan, system)
         self._system = system
         return system
@@ -326,6 +335,38 @@ class EcotoneState:
             databases,
             transaction,
         )
+
+    def _make_schedules(
+        self, system: MessagingSystem, transaction: SessionTransaction | None
+    ) -> Schedules:
+        environment = Environment(
+            self._app.app_context, transaction, is_outage, is_transient
+        )
+        logger = self._app.logger.getChild("ecotone")
+        listed, db = system.schedules.values(), self._db
+        if db is None:
+            return Schedules(system, listed, MemoryTicks(), environment, logger)
+        found = AppDatabases(db, self._engines(db), lambda: self.tenancy)
+        ticks = DatabaseTicks(
+            found.session,
+            lambda: found.engine(None),
+            lambda: found.engine(found.tenants()[0]),
+        )
+        clock = SteadyClock(ticks.time)
+        return Schedules(system, listed, ticks, environment, logger, clock)
+
+    def worker_messaging(self) -> Messaging | None:
+        """Return the channels that a worker empties.
+
+        There are none, but somebody who works, where there are schedules only.
+        """
+        system = self.system
+        if self.messaging is None and system.schedules:
+            default = self.config.default_error_channel
+            messaging = Messaging(self._app, (), (), default, None, None)
+            messaging.complete(system)
+            return messaging
+        return self.messaging
 
     def _statements(self) -> SessionStatements | None:
         db = self._db

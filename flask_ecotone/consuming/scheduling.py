@@ -15,7 +15,9 @@ from logging import Logger
 from ..channels.protocols import NULL_CHANNEL
 from ..definitions import Misfire
 from ..definitions import Timing
+from ..errors import did_you_mean
 from ..errors import TickBusyError
+from ..errors import UnknownEndpointError
 from ..message import DUE_AT
 from ..message import Message
 from ..message import new_id
@@ -137,6 +139,28 @@ class Schedules:
         """The names of the schedules."""
         return [endpoint.id for endpoint in self._listed]
 
+    def only(self, ids: Iterable[str]) -> Schedules:
+        """Return some of them, as one worker process runs them.
+
+        :raises UnknownEndpointError: One of them isn't there.
+        """
+        by_id = {endpoint.id: endpoint for endpoint in self._listed}
+        wanted = list(ids)
+        for each in wanted:
+            if each not in by_id:
+                raise UnknownEndpointError(
+                    f"There is no schedule {each!r} to run.{did_you_mean(each, by_id)}"
+                    f" There are: {', '.join(by_id) or 'none'}."
+                )
+        return Schedules(
+            self._system,
+            [by_id[each] for each in wanted],
+            self._ticks,
+            self._environment,
+            self._log,
+            self._clock,
+        )
+
     def due(self, now: datetime.datetime) -> list[str]:
         """Return the names of those that are due."""
         return [each.id for each in self._started(now) if self._due(each, now)]
@@ -207,16 +231,20 @@ class Schedules:
         self, schedule: Schedule, now: datetime.datetime
     ) -> datetime.datetime:
         """Return up to when ticks are done with, for a worker that starts."""
-        last = self._surely(lambda: self._last_taken(schedule.id))
+        endpoint = schedule.endpoint
+        last = self._surely(lambda: self._last_taken(endpoint))
         if last is None:
             return schedule.begins
         if schedule.endpoint.misfire is Misfire.SKIP:
             return max(last, schedule.begins - _GRACE)
         return last
 
-    def _last_taken(self, schedule: str) -> datetime.datetime | None:
-        self._ticks.prepare(schedule)
-        found = self._ticks.last_taken(schedule)
+    def _last_taken(self, endpoint: ScheduledEndpoint) -> datetime.datetime | None:
+        def ask() -> int | None:
+            self._ticks.prepare(endpoint.id)
+            return self._ticks.last_taken(endpoint.id)
+
+        found: int | None = endpoint.for_tenant(ask)
         return None if found is None else _moment(found / 1000)
 
     def _fire(self, schedule: Schedule, tick: datetime.datetime) -> bool:
@@ -224,10 +252,10 @@ class Schedules:
         may_repeat = schedule.failures < _REPEATS
 
         def fire() -> bool:
+            # Who comes late finds out without a transaction.
             ticks = self._ticks
-            ticks.prepare(endpoint.id)
-            last = ticks.last_taken(endpoint.id)
-            if last is not None and last >= at:
+            last = self._last_taken(endpoint)
+            if last is not None and last >= tick:
                 return False
             take = ticks.take if endpoint.is_transactional else ticks.take_at_once
             return endpoint.fire(tick, lambda: take(endpoint.id, at))
@@ -239,9 +267,10 @@ class Schedules:
         except Exception as error:
             if may_repeat and self._environment.is_transient(error):
                 raise _PassingError(str(error)) from error
-            # It was rolled back together with the work; what failed is done with.
-            self._surely(lambda: self._give_up(endpoint, tick, at, error))
-            return True
+            failed = error
+        # It was rolled back together with the work; what failed is done with.
+        self._surely(lambda: self._give_up(endpoint, tick, at, failed))
+        return True
 
     def _give_up(
         self,
@@ -250,7 +279,7 @@ class Schedules:
         at: int,
         error: Exception,
     ) -> None:
-        self._ticks.take_at_once(endpoint.id, at)
+        endpoint.for_tenant(lambda: self._ticks.take_at_once(endpoint.id, at))
         target = endpoint.error_channel
         if target == NULL_CHANNEL:
             return

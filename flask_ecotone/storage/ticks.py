@@ -1,4 +1,4 @@
-"""Which ticks of schedules were taken: a row for each, in the application's database."""
+"""Which ticks of schedules were taken: a row for each, in the database."""
 
 from __future__ import annotations
 
@@ -60,15 +60,18 @@ class DatabaseTicks:
 
     :param session: Returns the session of the current app context.
     :param engine: Returns the engine where that session leads.
+    :param timekeeper: Returns the engine whose clock counts, whoever asks.
     """
 
     def __init__(
         self,
         session: Callable[[], sa_orm.Session],
         engine: Callable[[], sa.Engine],
+        timekeeper: Callable[[], sa.Engine],
     ) -> None:
         self._session = session
         self._engine = engine
+        self._timekeeper = timekeeper
         self._prepared: set[tuple[int, str]] = set()
 
     def prepare(self, schedule: str) -> None:
@@ -82,7 +85,7 @@ class DatabaseTicks:
 
     def time(self) -> float:
         """Return the seconds since the epoch by the clock of the database."""
-        with self._engine().connect() as connection:
+        with self._timekeeper().connect() as connection:
             return int(connection.scalar(sa.select(now_ms())) or 0) / 1000
 
     def last_taken(self, schedule: str) -> int | None:
@@ -113,9 +116,7 @@ def _take(connection: sa.Connection, schedule: str, due_at: int) -> bool:
         return False
     if not _insert(connection, schedule, due_at):
         return False
-    connection.execute(
-        _PURGE, {"of_schedule": schedule, "before": due_at - RETENTION}
-    )
+    connection.execute(_PURGE, {"of_schedule": schedule, "before": due_at - RETENTION})
     return True
 
 

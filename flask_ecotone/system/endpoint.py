@@ -125,3 +125,5 @@ class ScheduledEndpoint:
     #: Runs it for a tick. What is given is called first, as part of the unit of work,
     #: and says whether the tick is still to be fired. Returns the same.
     fire: Callable[[datetime.datetime, Callable[[], bool]], bool]
+    #: Calls something with the tenant active for which it is fired.
+    for_tenant: Callable[[Callable[[], t.Any]], t.Any]

@@ -110,8 +110,9 @@ class _Compiler:
             )
         signature = reflect(marked.function, marked.owner)
         _check(marked, signature)
-        if poller and poller.error_channel not in (None, NULL_CHANNEL):
-            self._system.listener(t.cast(str, poller.error_channel), marked.where)
+        errors = poller.error_channel if poller else None
+        if errors is not None and errors != NULL_CHANNEL:
+            self._system.listener(errors, marked.where)
         delay = poller.initial_delay if poller else None
         is_transactional = marked.mark(WithoutTransactionMark) is None
         return ScheduledEndpoint(
@@ -120,9 +121,10 @@ class _Compiler:
             timing=timing,
             misfire=said.misfire,
             initial_delay=said.initial_delay if delay is None else delay,
-            error_channel=poller.error_channel if poller else None,
+            error_channel=errors,
             is_transactional=is_transactional,
             fire=self._fire(marked, self._call(marked, signature), is_transactional),
+            for_tenant=self._for_tenant(marked),
         )
 
     def _fire(
@@ -155,6 +157,20 @@ class _Compiler:
             return t.cast(bool, in_context(around.context, message, flow))
 
         return fire
+
+    def _for_tenant(
+        self, marked: Marked[ScheduledMark]
+    ) -> Callable[[Callable[[], t.Any]], t.Any]:
+        around, tenant_of = self._around, self._tenant_of(marked)
+        if around.tenancy is None:
+            return lambda call: call()
+
+        def run(call: Callable[[], t.Any]) -> t.Any:
+            message = tenant_of(around.message(None, None))
+            flow = around.for_tenant(lambda _: call())
+            return in_context(around.context, message, flow)
+
+        return run
 
     def _call(self, marked: Marked[ScheduledMark], signature: Signature) -> Flow:
         resolution, context = self._resolution, self._around.context
@@ -200,9 +216,7 @@ class _Compiler:
 
         return send
 
-    def _tenant_of(
-        self, marked: Marked[ScheduledMark]
-    ) -> Callable[[Message], Message]:
+    def _tenant_of(self, marked: Marked[ScheduledMark]) -> Callable[[Message], Message]:
         said, tenancy = marked.mark(TenantResolverMark), self._around.tenancy
         if said is None or tenancy is None:
             return lambda message: message

@@ -50,7 +50,12 @@ _INSERT = (
     .prefix_with("IGNORE", dialect="mysql")
     .prefix_with("IGNORE", dialect="mariadb")
 )
-_INSERT_POSTGRESQL = postgresql.insert(ticks).values(**_row).on_conflict_do_nothing()
+_INSERT_POSTGRESQL = (
+    postgresql.insert(ticks)
+    .values(**_row)
+    .on_conflict_do_nothing()
+    .returning(ticks.c.due_at)
+)
 
 
 class DatabaseTicks:
@@ -126,10 +131,11 @@ def _last(connection: sa.Connection, schedule: str) -> int | None:
 
 
 def _insert(connection: sa.Connection, schedule: str, due_at: int) -> bool:
-    is_postgresql = connection.dialect.name == "postgresql"
-    statement = _INSERT_POSTGRESQL if is_postgresql else _INSERT
-    result = connection.execute(statement, {"of_schedule": schedule, "at": due_at})
-    return bool(result.rowcount)
+    values = {"of_schedule": schedule, "at": due_at}
+    if connection.dialect.name == "postgresql":
+        # How many rows were inserted is not kept for this dialect.
+        return connection.scalar(_INSERT_POSTGRESQL, values) is not None
+    return connection.execute(_INSERT, values).rowcount == 1
 
 
 class MemoryTicks:

@@ -14,6 +14,7 @@
     │   ├── ConversionError       a payload or header can't become the type asked for
     │   ├── MessageDeliveryError  a required reply is missing, or no channel fits
     │   ├── LeaseLostError        a claimed message isn't ours any more
+    │   ├── TickBusyError         another worker fires a schedule
     │   └── UnknownEndpointError  a message is for an endpoint that isn't there
     ├── ModellingError            an aggregate can't be loaded or saved
     │   ├── AggregateNotFoundError

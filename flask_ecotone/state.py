@@ -278,9 +278,7 @@ class EcotoneState:
         else:
             flow = FlowTesting(system, self.recorder, console=InMemoryConsoleWriter())
             services.provide_value(FlowTesting, flow)
-        self.command_bus = services.get(CommandBus)
-        self.query_bus = services.get(QueryBus)
-        self.event_bus = services.get(EventBus)
+        self._find_buses(services)
         self._transaction = transaction
         if messaging is not None:
             messaging.complete(system)
@@ -335,6 +333,11 @@ class EcotoneState:
             databases,
             transaction,
         )
+
+    def _find_buses(self, services: Services) -> None:
+        self.command_bus = services.get(CommandBus)
+        self.query_bus = services.get(QueryBus)
+        self.event_bus = services.get(EventBus)
 
     def _make_schedules(
         self, system: MessagingSystem, transaction: SessionTransaction | None

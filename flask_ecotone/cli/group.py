@@ -59,8 +59,9 @@ def ecotone_cli(debug: bool) -> None:
 def list_command(as_json: bool, channels: bool) -> None:
     """List every endpoint: what it handles, where it is, what intercepts it.
 
-    Schedules come after them, with their next run, and then channels, with how many messages are ready, in flight and delayed,
-    and how many seconds the oldest one has waited.
+    Schedules come after them, with their next run, and then channels, with how many
+    messages are ready, in flight and delayed, and how many seconds the oldest one has
+    waited.
 
     An endpoint is a handler with its interceptors. A message that nobody handles,
     or that is handled twice, is found by looking at the second column:

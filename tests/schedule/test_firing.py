@@ -43,7 +43,7 @@ def test_a_tick_is_fired_once(database_url: str, is_transactional: bool) -> None
 
         @without_transaction
         @scheduled(every=HOUR, endpoint_id="hourly")
-        def work(message: Message) -> None:  # type: ignore[no-redef]
+        def work(message: Message) -> None:
             office.add(f"{message.headers[DUE_AT]:%d %H}")
             office.db.session.commit()
 
@@ -191,7 +191,7 @@ def test_a_busy_worker_does_not_catch_up_in_a_burst(sqlite_url: str) -> None:
 
 
 def test_the_first_firing_can_wait(sqlite_url: str) -> None:
-    """Nothing is fired before the initial delay, which the poller overrides, is over."""
+    """Nothing is fired before the initial delay is over; the poller's counts."""
     office = Office(sqlite_url)
     delay = datetime.timedelta(hours=2, minutes=30)
     office.open(poller(initial_delay=delay)(hourly(office)))

@@ -42,6 +42,7 @@ from .decorators import on_tenant_deactivation as on_tenant_deactivation
 from .decorators import Option as Option
 from .decorators import Payload as Payload
 from .decorators import Pointcut as Pointcut
+from .decorators import poller as poller
 from .decorators import presend as presend
 from .decorators import priority as priority
 from .decorators import propagate_headers as propagate_headers
@@ -51,6 +52,7 @@ from .decorators import remove_header as remove_header
 from .decorators import repository as repository
 from .decorators import repository_method as repository_method
 from .decorators import revision as revision
+from .decorators import scheduled as scheduled
 from .decorators import sql_param as sql_param
 from .decorators import sql_query as sql_query
 from .decorators import sql_write as sql_write

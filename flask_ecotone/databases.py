@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
+from .errors import ConfigurationError
 from .storage import tables
 from .tenancy import Tenancy
 
@@ -73,6 +74,24 @@ class AppDatabases:
             key = str(tenancy.tenants.engine(connection).url), connection.schema
             found.setdefault(key, tenant)
         return list(found.values())
+
+    def set_up(self, tenant: str | None) -> None:
+        """Create the application's tables for one tenant, or for all.
+
+        :raises ConfigurationError: There is no such tenant.
+        """
+        tenancy = self._tenancy()
+        if tenancy is not None:
+            listed = tenancy.tenants.listed() if tenant is None else [str(tenant)]
+            for name in listed:
+                tenancy.create_tables(name)
+        elif tenant is None:
+            self._db.create_all()
+        else:
+            raise ConfigurationError(
+                f"The database of the tenant {tenant!r} can't be set up, as the"
+                " application has no tenants. Leave the tenant out."
+            )
 
     def prepare(self) -> None:
         """Make our tables where the session leads, if they are missing."""

@@ -6,6 +6,7 @@ A decorator of :mod:`flask_ecotone.decorators` makes one of these and stores it 
 
 from __future__ import annotations
 
+import datetime
 import enum
 import typing as t
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class Kind(enum.Enum):
     EVENT = "event"
     INTERNAL = "internal"
     CONSOLE = "console"
+    SCHEDULED = "scheduled"
 
 
 class Advice(enum.Enum):
@@ -33,6 +35,17 @@ class Advice(enum.Enum):
     BEFORE = "before"
     AROUND = "around"
     AFTER = "after"
+
+
+class Misfire(enum.Enum):
+    """What becomes of the ticks of a schedule that nobody was there to take."""
+
+    #: They are left out.
+    SKIP = "skip"
+    #: One firing makes up for all of them.
+    ONCE = "once"
+    #: Each of them is fired.
+    ALL = "all"
 
 
 class FetchMode(enum.Enum):
@@ -48,6 +61,14 @@ class FetchMode(enum.Enum):
     SCALAR = "scalar"
     #: All rows, one at a time.
     ITERATE = "iterate"
+
+
+class Timing(t.Protocol):
+    """When a schedule fires. All workers agree on it, as it depends on nothing else."""
+
+    def next_after(self, moment: datetime.datetime) -> datetime.datetime:
+        """Return the first tick later than a moment, in UTC."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +333,29 @@ class ErrorChannelMark(Mark):
     """A message that failed goes to a channel."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledMark(Mark):
+    """A function runs at certain times."""
+
+    #: When; ``None`` if a :class:`PollerMark` says it.
+    timing: Timing | None = None
+    endpoint_id: str | None = None
+    #: Where what it returns is sent.
+    output_channel: str | None = None
+    misfire: Misfire = Misfire.SKIP
+    #: Milliseconds from the start of a worker to the first firing.
+    initial_delay: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollerMark(Mark):
+    """A scheduled function runs at other times, or fails otherwise."""
+
+    timing: Timing | None = None
+    error_channel: str | None = None
+    initial_delay: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

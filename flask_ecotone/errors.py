@@ -14,6 +14,7 @@
     │   ├── ConversionError       a payload or header can't become the type asked for
     │   ├── MessageDeliveryError  a required reply is missing, or no channel fits
     │   ├── LeaseLostError        a claimed message isn't ours any more
+    │   ├── TickBusyError         another worker fires a schedule
     │   └── UnknownEndpointError  a message is for an endpoint that isn't there
     ├── ModellingError            an aggregate can't be loaded or saved
     │   ├── AggregateNotFoundError
@@ -97,6 +98,16 @@ class LeaseLostError(MessagingError):
 
 class UnknownEndpointError(MessagingError):
     """A message from a channel is for an endpoint that the application doesn't have."""
+
+
+class TickBusyError(MessagingError):
+    """Another worker is firing a tick of a schedule just now."""
+
+    def __init__(self, schedule: str) -> None:
+        super().__init__(
+            f"Another worker is firing {schedule!r} just now. This one looks again in a"
+            " moment, should that one fail."
+        )
 
 
 class ModellingError(EcotoneError):

@@ -28,6 +28,8 @@ ROUTING_SLIP = "routingSlip"
 PRIORITY = "priority"
 TIME_TO_LIVE = "timeToLive"
 DELIVERY_DELAY = "deliveryDelay"
+#: The tick that a schedule fires for: a moment in UTC.
+DUE_AT = "ecotone.due_at"
 POLLED_CHANNEL_NAME = "polledChannelName"
 REVISION = "revision"
 AGGREGATE_ID = "aggregate.id"
@@ -50,6 +52,7 @@ NOT_PROPAGATED = frozenset(
         PRIORITY,
         TIME_TO_LIVE,
         DELIVERY_DELAY,
+        DUE_AT,
         POLLED_CHANNEL_NAME,
         REVISION,
         AGGREGATE_ID,

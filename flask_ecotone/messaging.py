@@ -27,12 +27,16 @@ from .consuming import Worker
 from .consuming.failures import Recovery
 from .consuming.processing import Environment
 from .consuming.processing import Processor
+from .consuming.scheduling import Schedules
 from .databases import AppDatabases
 from .errors import did_you_mean
 from .errors import UnknownChannelError
 from .storage.failures import is_outage
 from .storage.failures import is_transient
 from .storage.outbox import SessionOutbox
+from .storage.ticks import DatabaseTicks
+from .storage.ticks import MemoryTicks
+from .storage.ticks import SteadyClock
 from .storage.transaction import SessionTransaction
 from .system import MessagingSystem
 from .system.asynchronous import Channels
@@ -170,8 +174,9 @@ class Messaging:
         poll_interval: float = 0.1,
         on_round: Callable[[], None] | None = None,
         outcome: Outcome | None = None,
+        schedules: Schedules | None = None,
     ) -> Worker:
-        """Return a worker of channels."""
+        """Return a worker of channels, and of schedules."""
         return Worker(
             self.sources(names),
             self._processor,
@@ -181,7 +186,29 @@ class Messaging:
             poll_interval=poll_interval,
             on_round=on_round,
             outcome=outcome,
+            schedules=schedules,
         )
+
+
+def make_schedules(
+    app: Flask,
+    system: MessagingSystem,
+    databases: AppDatabases | None,
+    transaction: SessionTransaction | None,
+) -> Schedules:
+    """Return the schedules of an application, ready for a worker."""
+    environment = Environment(app.app_context, transaction, is_outage, is_transient)
+    logger = app.logger.getChild("ecotone")
+    listed = system.schedules.values()
+    if databases is None:
+        return Schedules(system, listed, MemoryTicks(), environment, logger)
+    ticks = DatabaseTicks(
+        databases.session,
+        lambda: databases.engine(None),
+        lambda: databases.engine(databases.tenants()[0]),
+    )
+    clock = SteadyClock(ticks.time)
+    return Schedules(system, listed, ticks, environment, logger, clock)
 
 
 def is_channel(given: t.Any) -> bool:

@@ -21,6 +21,7 @@ from .configuration import Config
 from .configuration import configured_tenants
 from .configuration import read_config
 from .consuming import ErrorHandler
+from .consuming.scheduling import Schedules
 from .databases import AppDatabases
 from .databases import used_features
 from .definitions import InstantRetryMark
@@ -33,6 +34,7 @@ from .gateways import CommandBus
 from .gateways import EventBus
 from .gateways import QueryBus
 from .message import checked_metadata
+from .messaging import make_schedules
 from .messaging import Messaging
 from .scanning import Scan
 from .scanning import Scanner
@@ -111,13 +113,14 @@ class EcotoneState:
         self._has_tenancy: bool | None = None
         self.recorder: MessageRecorder | None = None
         self.messaging: Messaging | None = None
+        self.schedules: Schedules
         self.command_bus: CommandBus
         self.query_bus: QueryBus
         self.event_bus: EventBus
 
     def __getattr__(self, name: str) -> t.Any:
-        # The buses become attributes when the system is compiled.
-        if name in ("command_bus", "query_bus", "event_bus"):
+        # The buses, for example, become attributes when the system is compiled.
+        if name in ("command_bus", "query_bus", "event_bus", "schedules"):
             self.compile()
             return self.__dict__[name]
         raise AttributeError(name)
@@ -205,23 +208,13 @@ class EcotoneState:
 
         :raises ConfigurationError: There is no database, or no such tenant.
         """
-        if self._db is None:
+        databases = self.databases
+        if databases is None:
             raise ConfigurationError(
                 "The application has no database to set up. Call db.init_app(app)"
                 " before ecotone.init_app(app)."
             )
-        tenancy = self.tenancy
-        if tenancy is not None:
-            listed = tenancy.tenants.listed() if tenant is None else [str(tenant)]
-            for name in listed:
-                tenancy.create_tables(name)
-        elif tenant is None:
-            self._db.create_all()
-        else:
-            raise ConfigurationError(
-                f"The database of the tenant {tenant!r} can't be set up, as the"
-                " application has no tenants. Leave the tenant out."
-            )
+        databases.set_up(tenant)
 
     @property
     def databases(self) -> AppDatabases | None:
@@ -308,14 +301,13 @@ class EcotoneState:
         else:
             flow = FlowTesting(system, self.recorder, console=InMemoryConsoleWriter())
             services.provide_value(FlowTesting, flow)
-        self.command_bus = services.get(CommandBus)
-        self.query_bus = services.get(QueryBus)
-        self.event_bus = services.get(EventBus)
+        self._find_buses(services)
         self._transaction = transaction
         if messaging is not None:
             messaging.complete(system)
             services.provide_value(DeadLetter, messaging.dead_letters)
-            self.messaging = messaging
+        self.messaging = messaging
+        self.schedules = make_schedules(self._app, system, self.databases, transaction)
         self.scanner.remember(scan, system)
         self._system = system
         return system
@@ -361,6 +353,24 @@ class EcotoneState:
             self.databases,
             transaction,
         )
+
+    def _find_buses(self, services: Services) -> None:
+        self.command_bus = services.get(CommandBus)
+        self.query_bus = services.get(QueryBus)
+        self.event_bus = services.get(EventBus)
+
+    def worker_messaging(self) -> Messaging | None:
+        """Return the channels that a worker empties.
+
+        There are none, but somebody who works, where there are schedules only.
+        """
+        system = self.system
+        if self.messaging is None and system.schedules:
+            default = self.config.default_error_channel
+            messaging = Messaging(self._app, (), (), default, None, None)
+            messaging.complete(system)
+            return messaging
+        return self.messaging
 
     def _statements(self) -> SessionStatements | None:
         db = self._db

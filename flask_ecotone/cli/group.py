@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import typing as t
 from collections.abc import Callable
@@ -80,8 +81,9 @@ def ecotone_cli(debug: bool) -> None:
 def list_command(as_json: bool, channels: bool) -> None:
     """List every endpoint: what it handles, where it is, what intercepts it.
 
-    Channels come after them, with how many messages are ready, in flight and delayed,
-    and how many seconds the oldest one has waited.
+    Schedules come after them, with their next run, and then channels, with how many
+    messages are ready, in flight and delayed, and how many seconds the oldest one has
+    waited.
 
     An endpoint is a handler with its interceptors. A message that nobody handles,
     or that is handled twice, is found by looking at the second column:
@@ -107,13 +109,34 @@ def list_command(as_json: bool, channels: bool) -> None:
     if as_json:
         click.echo(json.dumps(endpoints, indent=2))
         return
-    if not endpoints:
+    if endpoints:
+        _print_endpoints(endpoints)
+    elif not current_app.extensions["ecotone"].system.schedules:
         click.echo(_NO_HANDLERS)
         return
-    _print_endpoints(endpoints)
+    _list_schedules()
     if current_app.extensions["ecotone"].messaging is not None:
         click.echo()
         _list_channels(False)
+
+
+def _list_schedules() -> None:
+    schedules = current_app.extensions["ecotone"].system.schedules
+    if not schedules:
+        return
+    click.echo()
+    now = datetime.datetime.now(datetime.UTC)
+    print_table(
+        ("Schedule", "When", "Next run"),
+        [
+            (
+                name,
+                str(each.timing),
+                each.timing.next_after(now).isoformat(sep=" ", timespec="seconds"),
+            )
+            for name, each in schedules.items()
+        ],
+    )
 
 
 def _list_channels(as_json: bool) -> None:

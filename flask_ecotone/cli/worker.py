@@ -12,6 +12,7 @@ import types
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def _respelled(args: list[str]) -> Iterator[str]:
 
 @ecotone_cli.command("run", cls=_RunCommand)
 @click.argument("names", nargs=-1, metavar="NAME...")
-@click.option("--all", "all_channels", is_flag=True, help="All channels.")
+@click.option("--all", "all_channels", is_flag=True, help="All channels and schedules.")
+@click.option("--scheduled", is_flag=True, help="All schedules, besides.")
 @click.option(
     "--handled-message-limit",
     type=click.IntRange(0),
@@ -122,6 +124,7 @@ def _respelled(args: list[str]) -> Iterator[str]:
 def run_command(
     names: tuple[str, ...],
     all_channels: bool,
+    scheduled: bool,
     handled_message_limit: int,
     execution_time_limit: int,
     memory_limit: int | None,
@@ -132,11 +135,12 @@ def run_command(
     poll_interval: float | None,
     health_file: Path | None,
 ) -> None:
-    """Handle the messages of channels until somebody asks to stop.
+    """Handle the messages of channels, and run schedules, until asked to stop.
 
     \b
         flask ecotone run orders
         flask ecotone run orders notifications --threads 4
+        flask ecotone run --scheduled
         flask ecotone run --all --finish-when-no-messages
 
     SIGTERM, SIGINT and SIGQUIT ask it to stop: the message at hand is finished, the
@@ -144,11 +148,14 @@ def run_command(
     what the worker is doing. Limits can be combined; the first one that is reached
     stops the worker.
     """
-    messaging = _messaging()
-    if all_channels == bool(names):
-        listed = ", ".join(messaging.names) or "none"
+    messaging, schedules = _messaging(), current_app.extensions["ecotone"].schedules
+    if all_channels == bool(names or scheduled):
+        listed = ", ".join([*messaging.names, *schedules.ids]) or "none"
         raise click.UsageError(f"Name channels, or say --all. There are: {listed}.")
-    names = tuple(messaging.names) if all_channels else tuple(dict.fromkeys(names))
+    ids = [n for n in schedules.ids if all_channels or scheduled or n in names]
+    schedules = schedules.only(ids)
+    names = tuple(dict.fromkeys(n for n in names if n not in ids))
+    names = tuple(messaging.names) if all_channels else names
     messaging.sources(names)
     if processes > 1 and _CHILD not in os.environ:
         sys.exit(_supervise(processes))
@@ -163,7 +170,7 @@ def run_command(
     listening = _listening(messaging, names, stopping)
     with _signals(stopping, outcome), listening as is_told:
         messaging.prepare()
-        click.echo(f"Handling messages of {', '.join(names)}.", err=True)
+        _announce(names, ids)
         interval = poll_interval or (_LISTENING_POLL if is_told else _POLL)
 
         def work(is_first: bool) -> None:
@@ -174,6 +181,7 @@ def run_command(
                 poll_interval=interval,
                 on_round=health_file.touch if health_file and is_first else None,
                 outcome=outcome,
+                schedules=schedules if ids else None,
             ).run()
 
         try:
@@ -187,6 +195,13 @@ def run_command(
     )
     if stop_on_failure and outcome.failed:
         sys.exit(1)
+
+
+def _announce(names: Sequence[str], schedules: Sequence[str]) -> None:
+    if names:
+        click.echo(f"Handling messages of {', '.join(names)}.", err=True)
+    if schedules:
+        click.echo(f"Running {', '.join(schedules)}.", err=True)
 
 
 def _work(
@@ -307,10 +322,10 @@ def _memory_limit() -> int:
 
 def _messaging() -> Messaging:
     state = current_app.extensions["ecotone"]
-    state.compile()
-    if state.messaging is None:
+    messaging = state.worker_messaging()
+    if messaging is None:
         raise ConfigurationError(
             "The application has no channels. Give it some, for example"
             " Ecotone(channels=[DatabaseChannel('orders')])."
         )
-    return t.cast(Messaging, state.messaging)
+    return t.cast(Messaging, messaging)

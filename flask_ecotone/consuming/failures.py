@@ -183,7 +183,7 @@ class Recovery:
             source.requeue(delivery, envelope.postponed(60_000))
             return
         failure = self._failure(
-            _class_name(error),
+            class_name(error),
             str(error),
             "".join(traceback.format_exception(error)),
             max(attempts, delivery.attempts),
@@ -200,7 +200,7 @@ class Recovery:
             "The message %s for %s failed for good and was parked: %s: %s",
             envelope.message_id,
             envelope.endpoint_id,
-            _class_name(error),
+            class_name(error),
             error,
         )
 
@@ -218,7 +218,7 @@ class Recovery:
             envelope.message_id,
             envelope.endpoint_id,
             source.channel,
-            _class_name(error),
+            class_name(error),
             str(error),
             "".join(traceback.format_exception(error)),
             attempts,
@@ -279,7 +279,8 @@ def _number(value: t.Any) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _class_name(error: BaseException) -> str:
+def class_name(error: BaseException) -> str:
+    """Return the name of the class of an error, with its module."""
     cls = type(error)
     if cls.__module__ == "builtins":
         return cls.__qualname__

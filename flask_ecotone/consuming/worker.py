@@ -16,6 +16,7 @@ from ..channels.protocols import Source
 from .leases import Leases
 from .processing import OutageError
 from .processing import Processor
+from .scheduling import Schedules
 
 #: Seconds between two looks for what became due.
 _RECOVERY_INTERVAL = 0.2
@@ -90,6 +91,7 @@ class Worker:
         tenants come and go.
     :param poll_interval: Seconds to wait when there was nothing to do.
     :param on_round: Called in each round, for a sign of life.
+    :param schedules: What to fire between messages.
     """
 
     def __init__(
@@ -103,8 +105,10 @@ class Worker:
         poll_interval: float = 0.1,
         on_round: Callable[[], None] | None = None,
         outcome: Outcome | None = None,
+        schedules: Schedules | None = None,
     ) -> None:
         self._sources = sources
+        self._schedules = schedules
         self._processor = processor
         self._log = logger
         self.limits = limits or Limits()
@@ -140,12 +144,13 @@ class Worker:
 
     def _round(self) -> bool:
         """Give each source a turn, and return whether one had something."""
+        has_fired = self._schedules is not None and self._fire(self._schedules)
         sources = list(self._sources())
         if not sources:
-            return False
+            return has_fired
         # The turn goes on where the last round ended, so that none is always first.
         self._turn = (self._turn + 1) % len(sources)
-        has_worked = False
+        has_worked = has_fired
         for source in (*sources[self._turn :], *sources[: self._turn]):
             if self._is_done():
                 return True
@@ -154,6 +159,12 @@ class Worker:
                 has_worked = True
                 self._work(source, deliveries)
         return has_worked
+
+    def _fire(self, schedules: Schedules) -> bool:
+        fired = schedules.run_due()
+        for _ in range(fired):
+            self.outcome.count(is_success=True)
+        return fired > 0
 
     def _claim(self, source: Source) -> Sequence[Delivery]:
         limit = source.batch
@@ -228,6 +239,11 @@ class Worker:
         wait = self._poll_interval
         try:
             due = [source.next_due() for source in self._sources()]
+            if self._schedules is not None:
+                due.append(self._schedules.next_due())
+        except OutageError as error:
+            self._back_off(error)
+            return
         except Exception as error:
             if not self._processor.is_outage(error):
                 raise

@@ -55,6 +55,8 @@ from .parameters import TenantSession as TenantSession
 from .parameters import Version as Version
 from .pointcuts import EndpointMarker as EndpointMarker
 from .pointcuts import Pointcut as Pointcut
+from .scheduling import poller as poller
+from .scheduling import scheduled as scheduled
 from .tenants import on_tenant_activation as on_tenant_activation
 from .tenants import on_tenant_deactivation as on_tenant_deactivation
 from .tenants import with_tenant_resolver as with_tenant_resolver

@@ -22,8 +22,10 @@ from ..definitions import marks_of
 from ..definitions import MediaTypeConverterMark
 from ..definitions import NamedEventMark
 from ..definitions import plain_function
+from ..definitions import PollerMark
 from ..definitions import RepositoryMark
 from ..definitions import RepositoryMethodMark
+from ..definitions import ScheduledMark
 from ..definitions import SqlMark
 from ..definitions import TenantHookMark
 from ..errors import ConfigurationError
@@ -102,6 +104,8 @@ class Catalogue:
     converters: list[Marked[ConverterMark]] = field(default_factory=list)
     tenant_hooks: list[Marked[TenantHookMark]] = field(default_factory=list)
     console_commands: list[Marked[ConsoleCommandMark]] = field(default_factory=list)
+    scheduled: list[Marked[ScheduledMark]] = field(default_factory=list)
+    pollers: list[Marked[PollerMark]] = field(default_factory=list)
     gateways: list[Gateway] = field(default_factory=list)
     buses: list[type] = field(default_factory=list)
     aggregates: list[type] = field(default_factory=list)
@@ -209,6 +213,8 @@ def _add_members(
         (ConverterMark, catalogue.converters),
         (TenantHookMark, catalogue.tenant_hooks),
         (ConsoleCommandMark, catalogue.console_commands),
+        (ScheduledMark, catalogue.scheduled),
+        (PollerMark, catalogue.pollers),
     ]
     for name, member in members:
         if not _is_for(member, environment):

@@ -68,6 +68,8 @@ def _modules_with_more(catalogue: Catalogue) -> set[str]:
         *catalogue.converters,
         *catalogue.tenant_hooks,
         *catalogue.console_commands,
+        *catalogue.scheduled,
+        *catalogue.pollers,
     ]
     classes: list[t.Any] = [
         *(gateway.cls for gateway in catalogue.gateways),

@@ -12,6 +12,7 @@ from ..decorators.console import console_command
 from ..decorators.modelling import aggregate
 from ..decorators.pointcuts import EndpointMarker
 from ..decorators.pointcuts import Pointcut
+from ..decorators.scheduling import scheduled
 from ..definitions import AggregateMark
 from ..definitions import inherited_mark_of
 from ..definitions import InterceptorMark
@@ -30,6 +31,7 @@ _KINDS: dict[t.Any, Kind] = {
     marked.event_handler: Kind.EVENT,
     marked.internal_handler: Kind.INTERNAL,
     console_command: Kind.CONSOLE,
+    scheduled: Kind.SCHEDULED,
 }
 
 

@@ -146,6 +146,37 @@ class Transaction(t.Protocol):
         ...
 
 
+class Ticks(t.Protocol):
+    """Remembers which ticks of schedules were fired, so that each is fired once.
+
+    Times are milliseconds since the epoch.
+    """
+
+    def time(self) -> float:
+        """Return the time in seconds since the epoch, by the clock that counts."""
+        ...
+
+    def prepare(self, schedule: str) -> None:
+        """Get ready; called outside of transactions."""
+        ...
+
+    def last_taken(self, schedule: str) -> int | None:
+        """Return the latest tick that was taken, if any."""
+        ...
+
+    def take(self, schedule: str, due_at: int) -> bool:
+        """Take a tick in the transaction of the session: its rollback gives it back.
+
+        :return: Whether it was free, and no later one was taken.
+        :raises TickBusyError: Somebody else is at it, and may still give it back.
+        """
+        ...
+
+    def take_at_once(self, schedule: str, due_at: int) -> bool:
+        """Take a tick for good, in a transaction of its own."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SqlText:
     """SQL in pieces: text, a parameter's name, text, a name, and so on until text."""

@@ -68,6 +68,7 @@ from .found import endpoint_id
 from .found import FoundHandler
 from .found import grouped
 from .pairing import either
+from .schedules import compile_schedules
 from .surroundings import in_context
 from .surroundings import Observer
 from .surroundings import Surroundings
@@ -178,6 +179,14 @@ class _Compiler:
             if output is not None:
                 self._system.listener(output, endpoint.marked.where)
         self._system.console = self._console()
+        self._system.schedules = compile_schedules(
+            self._catalogue,
+            self._system,
+            self._around,
+            self._resolution,
+            self._interceptors,
+            self._spy,
+        )
         return self._system
 
     def _endpoints(self, handlers: Iterable[Marked[HandlerMark]]) -> list[Endpoint]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from ..definitions import ErrorChannelMark
 from ..definitions import HandlerMark
 from ..definitions import InstantRetryMark
 from ..definitions import Kind
+from ..definitions import Misfire
+from ..definitions import ScheduledMark
+from ..definitions import Timing
 from ..discovery import Marked
 from ..message import Message
 from ..reflection import location
@@ -102,3 +106,24 @@ def fan_out(calls: Sequence[tuple[Endpoint, Message]], outbox: Outbox | None) ->
             endpoint.handle(message)
     if outbox is not None and not is_open:
         outbox.put(posts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledEndpoint:
+    """A function that runs at certain times, with its interceptors and its identity."""
+
+    id: str
+    marked: Marked[ScheduledMark]
+    timing: Timing
+    misfire: Misfire
+    #: Milliseconds from the start of a worker to the first firing.
+    initial_delay: int
+    #: Where failures are told; ``None`` if they are logged.
+    error_channel: str | None
+    #: Whether it runs in a unit of work.
+    is_transactional: bool
+    #: Runs it for a tick. What is given is called first, as part of the unit of work,
+    #: and says whether the tick is still to be fired. Returns the same.
+    fire: Callable[[datetime.datetime, Callable[[], bool]], bool]
+    #: Calls something with the tenant active for which it is fired.
+    for_tenant: Callable[[Callable[[], t.Any]], t.Any]

@@ -34,6 +34,7 @@ from .console import ConsoleCommands
 from .deferred import Deferred
 from .endpoint import Endpoint
 from .endpoint import Flow
+from .endpoint import ScheduledEndpoint
 from .pipelines import BusPlan
 from .pipelines import EventPipeline
 from .pipelines import gateway_flow
@@ -92,6 +93,8 @@ class MessagingSystem:
         self.channels: Channels | None = None
         self.writing: Writing
         self.console: ConsoleCommands
+        #: By id.
+        self.schedules: Mapping[str, ScheduledEndpoint] = {}
 
     @property
     def services(self) -> Services:

@@ -239,11 +239,17 @@ class FlowTesting:
 
         The exception of a handler is raised, unless it is tried again later.
 
-        :param names: The names of the channels.
+        :param names: The names of the channels. The name of a schedule fires it once.
         :param limits: When to stop, instead.
         :param release_awaiting: Handle what is delayed for no longer than this, too.
         """
-        self._flow_channels.run(names, limits, release_awaiting)
+        schedules = [name for name in names if name in self.system.schedules]
+        for name in schedules:
+            now = datetime.datetime.now(datetime.UTC)
+            self.system.schedules[name].fire(now, lambda: True)
+        others = [name for name in names if name not in schedules]
+        if others or not schedules:
+            self._flow_channels.run(others, limits, release_awaiting)
         return self
 
     def advance_time(self, duration: datetime.timedelta) -> t.Self:

@@ -1,0 +1,232 @@
+"""Who fires a tick, and what becomes of those that fail or were missed."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import typing as t
+
+import pytest
+import sqlalchemy as sa
+
+from flask_ecotone import FailedMessage
+from flask_ecotone import internal_handler
+from flask_ecotone import Message
+from flask_ecotone import poller
+from flask_ecotone import scheduled
+from flask_ecotone import without_transaction
+from flask_ecotone.message import DUE_AT
+from flask_ecotone.storage.tables import ticks
+
+from .office import at_once
+from .office import Office
+
+HOUR = datetime.timedelta(hours=1)
+
+
+def hourly(office: Office, **options: t.Any) -> t.Any:
+    """A schedule that writes down the hours it was fired for."""
+
+    @scheduled(every=HOUR, endpoint_id="hourly", **options)
+    def work(message: Message) -> None:
+        office.add(f"{message.headers[DUE_AT]:%d %H}")
+
+    return work
+
+
+@pytest.mark.parametrize("is_transactional", [True, False])
+def test_a_tick_is_fired_once(database_url: str, is_transactional: bool) -> None:
+    """Eight workers at the same time fire each of five ticks once."""
+    office = Office(database_url)
+    work = hourly(office)
+    if not is_transactional:
+
+        @without_transaction
+        @scheduled(every=HOUR, endpoint_id="hourly")
+        def work(message: Message) -> None:
+            office.add(f"{message.headers[DUE_AT]:%d %H}")
+            office.db.session.commit()
+
+    office.open(work)
+    workers = [office.worker() for _ in range(8)]
+    assert at_once(workers) == 0
+    for _ in range(5):
+        office.pass_time(hours=1)
+        assert at_once(workers) == 1
+        # Those that found another one busy look again.
+        office.now += datetime.timedelta(seconds=1)
+        assert at_once(workers) == 0
+    assert office.texts() == [f"05 {hour}" for hour in range(13, 18)]
+
+
+def test_a_failed_firing_is_not_repeated(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it wrote is rolled back, the failure logged, and the next tick fired."""
+    office = Office(database_url)
+    seen: list[int] = []
+
+    @scheduled(every=HOUR, endpoint_id="hourly")
+    def work() -> None:
+        seen.append(1)
+        office.add("work")
+        if len(seen) == 1:
+            raise ValueError("no paper")
+
+    office.open(work)
+    worker = office.worker()
+    worker.run_due()
+    office.pass_time(hours=1)
+    with caplog.at_level(logging.ERROR):
+        worker.run_due()
+    assert "'hourly' failed" in caplog.text
+    assert "no paper" in caplog.text
+    office.pass_time(minutes=1)
+    assert worker.run_due() == office.worker().run_due() == 0
+    assert (len(seen), office.texts()) == (1, [])
+    office.pass_time(hours=1)
+    assert worker.run_due() == 1
+    assert office.texts() == ["work"]
+
+
+def test_a_worker_that_dies_gives_the_tick_back(database_url: str) -> None:
+    """Another worker fires what was rolled back with the one that died."""
+    office = Office(database_url)
+    seen: list[int] = []
+
+    class Killed(BaseException):
+        pass
+
+    @scheduled(every=HOUR, endpoint_id="hourly")
+    def work() -> None:
+        seen.append(1)
+        office.add("work")
+        if len(seen) == 1:
+            raise Killed
+
+    office.open(work)
+    first, second = office.worker(), office.worker()
+    at_once([first, second])
+    office.pass_time(hours=1)
+    with pytest.raises(Killed):
+        first.run_due()
+    assert office.texts() == []
+    assert second.run_due() == 1
+    assert office.texts() == ["work"]
+
+
+def test_an_error_channel_is_told(database_url: str) -> None:
+    """The failure goes to the handler that the poller names, which may store it."""
+    office = Office(database_url)
+
+    @poller(error_channel="failures")
+    @scheduled(every=HOUR, endpoint_id="hourly")
+    def work() -> None:
+        raise ValueError("no paper")
+
+    @internal_handler("failures")
+    def note(failed: FailedMessage) -> None:
+        office.add(f"{failed.endpoint_id}: {failed.error_message}")
+
+    office.open(work, note)
+    worker = office.worker()
+    worker.run_due()
+    office.pass_time(hours=1)
+    worker.run_due()
+    assert office.texts() == ["hourly: no paper"]
+
+
+@pytest.mark.parametrize(
+    ("misfire", "hours"),
+    [("skip", []), ("once", ["05 18"]), ("all", [f"05 {h}" for h in range(14, 19)])],
+)
+def test_missed_ticks(sqlite_url: str, misfire: t.Any, hours: list[str]) -> None:
+    """A worker that comes back after five hours does as the schedule says."""
+    office = Office(sqlite_url)
+    office.open(hourly(office, misfire=misfire))
+    worker = office.worker()
+    worker.run_due()
+    office.pass_time(hours=1)
+    worker.run_due()
+    office.pass_time(hours=5, minutes=5)
+    later = office.worker()
+    while later.run_due():
+        pass
+    assert office.texts() == ["05 13", *hours]
+    office.pass_time(hours=1)
+    later.run_due()
+    assert office.texts() == ["05 13", *hours, "05 19"]
+
+
+def test_a_restart_loses_no_tick(sqlite_url: str) -> None:
+    """A tick that falls between two workers is fired, if it is a moment ago."""
+    office = Office(sqlite_url)
+    office.open(hourly(office))
+    worker = office.worker()
+    worker.run_due()
+    office.pass_time(hours=1)
+    worker.run_due()
+    office.pass_time(hours=1, seconds=20)
+    assert office.worker().run_due() == 1
+
+
+@pytest.mark.parametrize("misfire", ["skip", "once", "all"])
+def test_a_new_schedule_makes_up_for_nothing(sqlite_url: str, misfire: t.Any) -> None:
+    """What never ran has missed nothing."""
+    office = Office(sqlite_url)
+    office.open(hourly(office, misfire=misfire))
+    office.pass_time(minutes=1)
+    assert office.worker().run_due() == 0
+
+
+def test_a_busy_worker_does_not_catch_up_in_a_burst(sqlite_url: str) -> None:
+    """After a long message only the latest tick is fired."""
+    office = Office(sqlite_url)
+    office.open(hourly(office))
+    worker = office.worker()
+    worker.run_due()
+    office.pass_time(hours=4)
+    assert (worker.run_due(), worker.run_due()) == (1, 0)
+    assert office.texts() == ["05 16"]
+
+
+def test_the_first_firing_can_wait(sqlite_url: str) -> None:
+    """Nothing is fired before the initial delay is over; the poller's counts."""
+    office = Office(sqlite_url)
+    delay = datetime.timedelta(hours=2, minutes=30)
+    office.open(poller(initial_delay=delay)(hourly(office)))
+    worker = office.worker()
+    for _ in range(3):
+        worker.run_due()
+        office.pass_time(hours=1)
+    worker.run_due()
+    assert office.texts() == ["05 15"]
+
+
+def test_next_due_tells_how_long_to_wait(sqlite_url: str) -> None:
+    """The wait is that of the schedule that comes first."""
+    office = Office(sqlite_url)
+
+    @scheduled(cron="10 * * * *")
+    def other() -> None:
+        pass
+
+    office.open(hourly(office), other)
+    worker = office.worker()
+    worker.run_due()
+    assert worker.next_due() == 600
+    assert worker.next_runs()["hourly"] == office.now + HOUR
+
+
+def test_old_ticks_are_forgotten(sqlite_url: str) -> None:
+    """A week later they are deleted in passing."""
+    office = Office(sqlite_url)
+    office.open(hourly(office))
+    worker = office.worker()
+    worker.run_due()
+    for _ in range(3):
+        office.pass_time(days=5)
+        worker.run_due()
+    with office.app.app_context(), office.db.engine.connect() as connection:
+        kept = connection.scalars(sa.select(ticks.c.due_at).where(ticks.c.due_at > 0))
+        assert len(kept.all()) == 2

@@ -24,6 +24,8 @@ LAYERS: t.Final[dict[int, tuple[str, ...]]] = {
     2: (
         "discovery",
         "services",
+        "storage.apart",
+        "storage.failures",
         "storage.protocols",
         "storage.tables",
         "channels.protocols",

@@ -10,21 +10,26 @@ from __future__ import annotations
 import hashlib
 import typing as t
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
-from contextlib import contextmanager
 
 import sqlalchemy as sa
 import sqlalchemy.dialects.postgresql as postgresql
 
 from ..errors import LeaseLostError
 from ..message import new_id
+from ..storage.apart import apart
 from ..storage.tables import handled
 from ..storage.tables import messages
 from ..storage.tables import now_ms
-from ..storage.tables import READY
-from ..storage.tables import SUSPECT
 from ..storage.tables import WAITING
+from .changes import Change
+from .changes import CLAIM
+from .changes import CLAIM_SUSPECT
+from .changes import EXTEND
+from .changes import IDS
+from .changes import OF_CHANNEL
+from .changes import RECOVER
+from .changes import RELEASE
 from .opening import Databases
 from .protocols import Capability
 from .protocols import ChannelStatus
@@ -32,121 +37,14 @@ from .protocols import Delivery
 from .protocols import Envelope
 
 _m = messages.c
-_RECOVERED = 1000
 
-_channel = sa.bindparam("of_channel", type_=sa.String)
-_ids: sa.BindParameter[t.Any] = sa.bindparam("ids", expanding=True)
+_R = t.TypeVar("_R")
 
-
-def _chosen(state: int) -> sa.Select[t.Any]:
-    return (
-        sa.select(_m.id)
-        .where(_m.channel == _channel, _m.state == state)
-        .order_by(_m.rank, _m.id)
-        .limit(sa.bindparam("limit", type_=sa.Integer))
-        .with_for_update(skip_locked=True)
-    )
-
-
-def _due() -> sa.Select[t.Any]:
-    return (
-        sa.select(_m.id)
-        .where(_m.channel == _channel, _m.state == WAITING, _m.due_at <= now_ms())
-        .order_by(_m.due_at)
-        .limit(_RECOVERED)
-        .with_for_update(skip_locked=True)
-    )
-
-
-def _held() -> sa.Select[t.Any]:
-    return (
-        sa.select(_m.id)
-        .where(_m.id.in_(_ids), _m.token == sa.bindparam("held"))
-        .with_for_update(skip_locked=True)
-    )
-
-
-_CLAIMED = {
-    _m.state: WAITING,
-    _m.token: sa.bindparam("new_token"),
-    _m.attempts: _m.attempts + 1,
-    _m.due_at: now_ms() + sa.bindparam("lease", type_=sa.BigInteger),
-}
-_TAKEN = (
-    _m.id,
-    _m.rank,
-    _m.attempts,
-    _m.endpoint_id,
-    _m.message_id,
-    _m.headers,
-    _m.body,
-    (_m.expires_at < now_ms()).label("is_expired"),
-)
-_RECOVERING: dict[t.Any, t.Any] = {
-    _m.state: sa.case((_m.token.is_(None), READY), else_=SUSPECT),
-    _m.token: None,
-}
-_EXTENDED = {_m.due_at: now_ms() + sa.bindparam("lease", type_=sa.BigInteger)}
-
-
-class _Change:
-    """An update of some rows, which each database wants to have written otherwise."""
-
-    def __init__(
-        self,
-        choose: sa.Select[t.Any],
-        values: dict[t.Any, t.Any],
-        returning: Sequence[t.Any] = (),
-    ) -> None:
-        # The rows to lock are chosen once: a subquery may be evaluated again.
-        chosen = choose.cte("chosen")
-        self._joined: t.Any = (
-            sa.update(messages).where(_m.id == chosen.c.id).values(values)
-        )
-        self._inner: t.Any = sa.update(messages).where(_m.id.in_(choose)).values(values)
-        if returning:
-            self._joined = self._joined.returning(*returning)
-            self._inner = self._inner.returning(*returning)
-        self._choose = choose
-        self._listed = sa.update(messages).where(_m.id.in_(_ids)).values(values)
-        self._read = sa.select(*returning).where(_m.id.in_(_ids)) if returning else None
-
-    def run(
-        self, connection: sa.Connection, values: dict[str, t.Any]
-    ) -> Sequence[t.Any]:
-        """Execute it and return what was changed, if it returns that."""
-        if connection.dialect.name == "postgresql":
-            result = connection.execute(self._joined, values)
-        elif connection.dialect.name == "sqlite":
-            result = connection.execute(self._inner, values)
-        else:
-            return self._run_listed(connection, values)
-        return result.all() if result.returns_rows else ()
-
-    def _run_listed(
-        self, connection: sa.Connection, values: dict[str, t.Any]
-    ) -> Sequence[t.Any]:
-        ids = connection.scalars(self._choose, values).all()
-        if not ids:
-            return ()
-        connection.execute(self._listed, {**values, "ids": ids})
-        if self._read is None:
-            return ()
-        return connection.execute(self._read, {"ids": ids}).all()
-
-
-_CLAIM = _Change(_chosen(READY), _CLAIMED, _TAKEN)
-_CLAIM_SUSPECT = _Change(_chosen(SUSPECT), _CLAIMED, _TAKEN)
-_RECOVER = _Change(_due(), _RECOVERING)
-_EXTEND = _Change(_held(), _EXTENDED)
-_RELEASE = _Change(
-    _held(), {_m.state: READY, _m.token: None, _m.attempts: _m.attempts - 1}
-)
 _REMOVE = sa.delete(messages).where(
     _m.id == sa.bindparam("position"), _m.token == sa.bindparam("held")
 )
 _REMOVE_ALL = sa.delete(messages).where(
-    _m.id.in_(_ids), _m.token == sa.bindparam("held")
+    _m.id.in_(IDS), _m.token == sa.bindparam("held")
 )
 _noted = {
     "digest": sa.bindparam("new_digest", type_=sa.LargeBinary),
@@ -169,7 +67,7 @@ _SETTLE = sa.select(
     sa.select(sa.func.count()).select_from(_new).scalar_subquery(),
 )
 _NEXT_DUE = sa.select(sa.func.min(_m.due_at) - now_ms()).where(
-    _m.channel == _channel, _m.state == WAITING
+    _m.channel == OF_CHANNEL, _m.state == WAITING
 )
 _STATUS = (
     sa.select(
@@ -178,10 +76,10 @@ _STATUS = (
         sa.func.count(),
         now_ms() - sa.func.min(_m.created_at),
     )
-    .where(_m.channel == _channel)
+    .where(_m.channel == OF_CHANNEL)
     .group_by(_m.state, _m.token.is_(None))
 )
-_PURGE = sa.delete(messages).where(_m.channel == _channel)
+_PURGE = sa.delete(messages).where(_m.channel == OF_CHANNEL)
 
 
 class DatabaseSource:
@@ -234,16 +132,20 @@ class DatabaseSource:
             "new_token": token,
             "lease": int(self.lease * 1000),
         }
-        rows: Sequence[t.Any] = ()
-        with self._begin() as connection:
+
+        def take(connection: sa.Connection) -> Sequence[t.Any]:
+            rows: Sequence[t.Any] = ()
             if self._may_have_suspects:
-                rows = _CLAIM_SUSPECT.run(connection, {**values, "limit": 1})
+                rows = CLAIM_SUSPECT.run(connection, {**values, "limit": 1})
                 self._may_have_suspects = bool(rows)
             if not rows:
-                rows = _CLAIM.run(connection, {**values, "limit": limit})
+                rows = CLAIM.run(connection, {**values, "limit": limit})
             expired = [row.id for row in rows if row.is_expired]
             if expired:
                 connection.execute(_REMOVE_ALL, {"ids": expired, "held": token})
+            return rows
+
+        rows = self._apart(take)
         return [
             Delivery(
                 Envelope(
@@ -263,14 +165,14 @@ class DatabaseSource:
 
     def recover(self) -> None:
         """Make ready what is due: after a delay, or because its worker disappeared."""
-        with self._begin() as connection:
-            _RECOVER.run(connection, {"of_channel": self.channel})
+        values = {"of_channel": self.channel}
+        self._apart(lambda connection: RECOVER.run(connection, values))
         self._may_have_suspects = True
 
     def next_due(self) -> float | None:
         """Return in how many seconds something becomes due; ``None`` if nothing."""
-        with self._begin() as connection:
-            found = connection.scalar(_NEXT_DUE, {"of_channel": self.channel})
+        values = {"of_channel": self.channel}
+        found = self._apart(lambda connection: connection.scalar(_NEXT_DUE, values))
         return None if found is None else max(0.0, float(found) / 1000)
 
     def extend(self, deliveries: Sequence[Delivery]) -> None:
@@ -278,11 +180,11 @@ class DatabaseSource:
 
         What a handler's transaction has removed is locked, and safe as it is.
         """
-        self._change(_EXTEND, deliveries, lease=int(self.lease * 1000))
+        self._change(EXTEND, deliveries, lease=int(self.lease * 1000))
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give back messages that nothing was done with."""
-        self._change(_RELEASE, deliveries)
+        self._change(RELEASE, deliveries)
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages, in the transaction of the session."""
@@ -319,8 +221,7 @@ class DatabaseSource:
             for e in [delivery.envelope]
         }
         query = sa.select(handled.c.digest).where(handled.c.digest.in_(list(digests)))
-        with self._begin() as connection:
-            found = connection.scalars(query).all()
+        found = self._apart(lambda connection: connection.scalars(query).all())
         return {digests[bytes(digest)] for digest in found}
 
     def finish(self, deliveries: Sequence[Delivery]) -> None:
@@ -328,27 +229,32 @@ class DatabaseSource:
 
         Those whose lease was lost are left to who has it.
         """
-        with self._begin() as connection:
+        envelopes = [delivery.envelope for delivery in deliveries]
+        rows = [noted(e.message_id, e.endpoint_id) for e in envelopes]
+
+        def remove(connection: sa.Connection) -> None:
             for token, group in _by_token(deliveries).items():
                 ids = [delivery.position for delivery in group]
                 connection.execute(_REMOVE_ALL, {"ids": ids, "held": token})
-            envelopes = [delivery.envelope for delivery in deliveries]
-            rows = [noted(e.message_id, e.endpoint_id) for e in envelopes]
             if connection.dialect.name == "postgresql":
                 connection.execute(_NOTE_NEW, rows)
             else:
                 connection.execute(_NOTE, rows)
 
+        self._apart(remove)
+
     def requeue(self, delivery: Delivery, envelope: Envelope) -> None:
         """Put a message back, changed, behind the others."""
-        with self._begin() as connection:
+
+        def replace(connection: sa.Connection) -> None:
             self.remove(connection, delivery)
             self._insert(connection, self.channel, envelope)
 
+        self._apart(replace)
+
     def discard(self, delivery: Delivery) -> None:
         """Remove a message that is given up."""
-        with self._begin() as connection:
-            self.remove(connection, delivery)
+        self._apart(lambda connection: self.remove(connection, delivery))
 
     def remove(self, connection: sa.Connection, delivery: Delivery) -> None:
         """Remove a message in a transaction of the caller.
@@ -363,8 +269,8 @@ class DatabaseSource:
         """Return what lies in the source."""
         ready = in_flight = delayed = 0
         oldest = None
-        with self._begin() as connection:
-            rows = connection.execute(_STATUS, {"of_channel": self.channel}).all()
+        values = {"of_channel": self.channel}
+        rows = self._apart(lambda connection: connection.execute(_STATUS, values).all())
         for state, is_free, count, age in rows:
             if state != WAITING:
                 ready += count
@@ -377,37 +283,21 @@ class DatabaseSource:
 
     def purge(self) -> int:
         """Remove everything and return how much it was."""
-        with self._begin() as connection:
-            return connection.execute(_PURGE, {"of_channel": self.channel}).rowcount
+        values = {"of_channel": self.channel}
+        return self._apart(lambda one: one.execute(_PURGE, values).rowcount)
 
     def _change(
-        self, change: _Change, deliveries: Sequence[Delivery], **values: t.Any
+        self, change: Change, deliveries: Sequence[Delivery], **values: t.Any
     ) -> None:
-        with self._begin() as connection:
+        def run(connection: sa.Connection) -> None:
             for token, group in _by_token(deliveries).items():
                 ids = [delivery.position for delivery in group]
                 change.run(connection, {**values, "ids": ids, "held": token})
 
-    @contextmanager
-    def _begin(self) -> Iterator[sa.Connection]:
-        engine = self.engine
-        if engine.dialect.name in ("mysql", "mariadb"):
-            # Repeatable reads would lock the gaps between rows, too.
-            options = engine.execution_options(isolation_level="READ COMMITTED")
-            with options.begin() as connection:
-                yield connection
-        else:
-            with engine.begin() as connection:
-                if engine.dialect.name == "sqlite":
-                    begin_write(connection)
-                yield connection
+        self._apart(run)
 
-
-def begin_write(connection: sa.Connection) -> None:
-    """Take SQLite's write lock before anything is read."""
-    driver = t.cast(t.Any, connection.connection.dbapi_connection)
-    if not driver.in_transaction:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    def _apart(self, work: Callable[[sa.Connection], _R]) -> _R:
+        return apart(self.engine, work)
 
 
 def noted(key: str, endpoint_id: str) -> dict[str, t.Any]:

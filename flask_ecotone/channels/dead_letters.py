@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from ..errors import MessagingError
+from ..storage.apart import apart
 from ..storage.tables import dead_letters
 from ..storage.tables import now_ms
 from .database import OpenDatabaseChannel
@@ -95,10 +96,14 @@ class DeadLetter:
         """
         while isinstance(source, GatedSource):
             source = source.source
-        with self._databases.engine(source.tenant).begin() as connection:
-            if isinstance(source, DatabaseSource):
-                source.remove(connection, delivery)
-            self._store(connection, source.channel, delivery, failure, message_type)
+        where = source
+
+        def move(connection: sa.Connection) -> None:
+            if isinstance(where, DatabaseSource):
+                where.remove(connection, delivery)
+            self._store(connection, where.channel, delivery, failure, message_type)
+
+        apart(self._databases.engine(where.tenant), move)
         if not isinstance(source, DatabaseSource):
             source.acknowledge([delivery])
 
@@ -161,14 +166,16 @@ class DeadLetter:
         :raises MessagingError: There is none with one of the ids.
         """
         listed = [ids] if isinstance(ids, int) else list(dict.fromkeys(ids))
-        with self._databases.engine(tenant).begin() as connection:
+
+        def move(connection: sa.Connection) -> None:
             rows = self._lock(connection, _d.id.in_(listed), len(listed))
             missing = set(listed) - {row.id for row in rows}
             if missing:
                 raise _missing(*sorted(missing))
-            later = self._send_back(connection, rows)
-        _send(later)
-        return len(rows)
+            self._send_back(connection, rows)
+
+        apart(self._databases.engine(tenant), move)
+        return len(listed)
 
     def replay_all(self, *, tenant: str | None = None, **filters: t.Any) -> int:
         """Put back what is there now, the oldest failure first.
@@ -178,16 +185,19 @@ class DeadLetter:
         engine = self._databases.engine(tenant)
         with engine.connect() as connection:
             last = connection.scalar(sa.select(sa.func.max(_d.id)))
-        count = 0
-        while last is not None:
-            with engine.begin() as connection:
-                chosen = sa.and_(_d.id <= last, *_conditions(filters))
-                rows = self._lock(connection, chosen, _PAGE)
-                later = self._send_back(connection, rows)
-            _send(later)
-            count += len(rows)
-            if len(rows) < _PAGE:
-                break
+        if last is None:
+            return 0
+        chosen = sa.and_(_d.id <= last, *_conditions(filters))
+
+        def move(connection: sa.Connection) -> int:
+            rows = self._lock(connection, chosen, _PAGE)
+            self._send_back(connection, rows)
+            return len(rows)
+
+        count, moved = 0, _PAGE
+        while moved == _PAGE:
+            moved = apart(engine, move)
+            count += moved
         return count
 
     def edit(
@@ -213,10 +223,14 @@ class DeadLetter:
                     f"The headers of a message are a JSON object: {error}."
                 ) from error
             values["headers"] = headers
-        with self._databases.engine(tenant).begin() as connection:
-            change = sa.update(dead_letters).where(_d.id == id).values(values)
-            if values and connection.execute(change).rowcount != 1:
+        change = sa.update(dead_letters).where(_d.id == id).values(values)
+
+        def apply(connection: sa.Connection) -> None:
+            if connection.execute(change).rowcount != 1:
                 raise _missing(id)
+
+        if values:
+            apart(self._databases.engine(tenant), apply)
 
     def delete(self, ids: int | Iterable[int], *, tenant: str | None = None) -> int:
         """Delete dead letters and return how many there were."""
@@ -273,26 +287,23 @@ class DeadLetter:
         query = query.order_by(_d.last_failed_at, _d.id).limit(limit)
         return connection.execute(query.with_for_update()).all()
 
-    def _send_back(
-        self, connection: sa.Connection, rows: Sequence[t.Any]
-    ) -> Sequence[tuple[Channel, Sequence[Envelope]]]:
-        later = []
+    def _send_back(self, connection: sa.Connection, rows: Sequence[t.Any]) -> None:
         for name, group in groupby(rows, key=lambda row: row.channel):
             channel = self._channel(name)
             envelopes = [_replayed(row) for row in group]
             if isinstance(channel, OpenDatabaseChannel):
                 channel.insert(connection, envelopes)
             else:
-                later.append((channel, envelopes))
+                # Before the commit: rather twice than not at all.
+                channel.send(envelopes)
         if rows:
             ids = [row.id for row in rows]
             connection.execute(sa.delete(dead_letters).where(_d.id.in_(ids)))
-        return later
 
     def _delete(self, tenant: str | None, *conditions: t.Any) -> int:
-        with self._databases.engine(tenant).begin() as connection:
-            deleted = connection.execute(sa.delete(dead_letters).where(*conditions))
-            return deleted.rowcount
+        deletion = sa.delete(dead_letters).where(*conditions)
+        engine = self._databases.engine(tenant)
+        return apart(engine, lambda connection: connection.execute(deletion).rowcount)
 
 
 #: How often a message was replayed.
@@ -316,11 +327,6 @@ def _replays(envelope: Envelope) -> int:
         return int(values.get(REPLAYS, 0))
     except (msgspec.MsgspecError, TypeError, ValueError):
         return 0
-
-
-def _send(posts: Iterable[tuple[Channel, Sequence[Envelope]]]) -> None:
-    for channel, envelopes in posts:
-        channel.send(envelopes)
 
 
 def _conditions(filters: dict[str, t.Any]) -> list[t.Any]:

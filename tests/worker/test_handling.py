@@ -78,6 +78,30 @@ def test_a_dead_letter_is_replayed(shop: Shop) -> None:
     assert shop.effects() == [("mail", 1), ("pack", 1)]
 
 
+def test_dead_letters_that_several_replay_at_once_come_back_once(shop: Shop) -> None:
+    """Who comes late finds nothing."""
+    publish(shop, *range(20))
+    shop.errors["pack"] = ValueError("no box")
+    shop.work()
+    letters = shop.messaging.dead_letters
+    together = threading.Barrier(4)
+    replayed: list[int] = []
+
+    def replay() -> None:
+        with shop.app.app_context():
+            together.wait()
+            replayed.append(letters.replay_all())
+
+    threads = [threading.Thread(target=replay) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(replayed) == 4
+    assert sum(replayed) == 20
+    assert shop.source().status().ready == 20
+
+
 def test_a_replayed_message_that_fails_again_is_one_dead_letter(shop: Shop) -> None:
     """Replaying all ends, and what failed before is counted."""
     publish(shop, 1, 2)

@@ -1,0 +1,129 @@
+"""How a worker takes hold of rows: updates that each database wants written otherwise.
+
+Rows that others have locked are passed over, so that workers never wait for each other.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from ..storage.tables import messages
+from ..storage.tables import now_ms
+from ..storage.tables import READY
+from ..storage.tables import SUSPECT
+from ..storage.tables import WAITING
+
+_m = messages.c
+_RECOVERED = 1000
+
+OF_CHANNEL: sa.BindParameter[t.Any] = sa.bindparam("of_channel", type_=sa.String)
+IDS: sa.BindParameter[t.Any] = sa.bindparam("ids", expanding=True)
+
+
+def _chosen(state: int) -> sa.Select[t.Any]:
+    return (
+        sa.select(_m.id)
+        .where(_m.channel == OF_CHANNEL, _m.state == state)
+        .order_by(_m.rank, _m.id)
+        .limit(sa.bindparam("limit", type_=sa.Integer))
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _due() -> sa.Select[t.Any]:
+    return (
+        sa.select(_m.id)
+        .where(_m.channel == OF_CHANNEL, _m.state == WAITING, _m.due_at <= now_ms())
+        .order_by(_m.due_at)
+        .limit(_RECOVERED)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _held() -> sa.Select[t.Any]:
+    return (
+        sa.select(_m.id)
+        .where(_m.id.in_(IDS), _m.token == sa.bindparam("held"))
+        .with_for_update(skip_locked=True)
+    )
+
+
+_CLAIMED = {
+    _m.state: WAITING,
+    _m.token: sa.bindparam("new_token"),
+    _m.attempts: _m.attempts + 1,
+    _m.due_at: now_ms() + sa.bindparam("lease", type_=sa.BigInteger),
+}
+_TAKEN = (
+    _m.id,
+    _m.rank,
+    _m.attempts,
+    _m.endpoint_id,
+    _m.message_id,
+    _m.headers,
+    _m.body,
+    (_m.expires_at < now_ms()).label("is_expired"),
+)
+_RECOVERING: dict[t.Any, t.Any] = {
+    _m.state: sa.case((_m.token.is_(None), READY), else_=SUSPECT),
+    _m.token: None,
+}
+_EXTENDED = {_m.due_at: now_ms() + sa.bindparam("lease", type_=sa.BigInteger)}
+
+
+class Change:
+    """An update of some rows, which each database wants to have written otherwise."""
+
+    def __init__(
+        self,
+        choose: sa.Select[t.Any],
+        values: dict[t.Any, t.Any],
+        returning: Sequence[t.Any] = (),
+    ) -> None:
+        # The rows to lock are chosen once: a subquery may be evaluated again.
+        chosen = choose.cte("chosen")
+        self._joined: t.Any = (
+            sa.update(messages).where(_m.id == chosen.c.id).values(values)
+        )
+        self._inner: t.Any = sa.update(messages).where(_m.id.in_(choose)).values(values)
+        if returning:
+            self._joined = self._joined.returning(*returning)
+            self._inner = self._inner.returning(*returning)
+        self._choose = choose
+        self._listed = sa.update(messages).where(_m.id.in_(IDS)).values(values)
+        self._read = sa.select(*returning).where(_m.id.in_(IDS)) if returning else None
+
+    def run(
+        self, connection: sa.Connection, values: dict[str, t.Any]
+    ) -> Sequence[t.Any]:
+        """Execute it and return what was changed, if it returns that."""
+        if connection.dialect.name == "postgresql":
+            result = connection.execute(self._joined, values)
+        elif connection.dialect.name == "sqlite":
+            result = connection.execute(self._inner, values)
+        else:
+            return self._run_listed(connection, values)
+        return result.all() if result.returns_rows else ()
+
+    def _run_listed(
+        self, connection: sa.Connection, values: dict[str, t.Any]
+    ) -> Sequence[t.Any]:
+        ids = connection.scalars(self._choose, values).all()
+        if not ids:
+            return ()
+        connection.execute(self._listed, {**values, "ids": ids})
+        if self._read is None:
+            return ()
+        return connection.execute(self._read, {"ids": ids}).all()
+
+
+CLAIM: t.Final = Change(_chosen(READY), _CLAIMED, _TAKEN)
+CLAIM_SUSPECT: t.Final = Change(_chosen(SUSPECT), _CLAIMED, _TAKEN)
+RECOVER: t.Final = Change(_due(), _RECOVERING)
+EXTEND: t.Final = Change(_held(), _EXTENDED)
+RELEASE: t.Final = Change(
+    _held(), {_m.state: READY, _m.token: None, _m.attempts: _m.attempts - 1}
+)

@@ -1,0 +1,52 @@
+"""Short transactions of our own, apart from the session of the caller."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+import sqlalchemy.exc as sa_exc
+
+from .failures import is_transient
+
+_R = t.TypeVar("_R")
+
+#: How often something is begun that loses its races, as MariaDB's index locks have it.
+_ATTEMPTS = 5
+
+
+def apart(engine: sa.Engine, work: Callable[[sa.Connection], _R]) -> _R:
+    """Do something in a transaction of its own, again if it lost a race.
+
+    :param work: Called with a connection; what it raises rolls back.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            with _begin(engine) as connection:
+                return work(connection)
+        except sa_exc.DBAPIError as error:
+            if not is_transient(error):
+                raise
+    with _begin(engine) as connection:
+        return work(connection)
+
+
+@contextmanager
+def _begin(engine: sa.Engine) -> Iterator[sa.Connection]:
+    if engine.dialect.name in ("mysql", "mariadb"):
+        # Repeatable reads would lock the gaps between rows, too.
+        engine = engine.execution_options(isolation_level="READ COMMITTED")
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            _begin_write(connection)
+        yield connection
+
+
+def _begin_write(connection: sa.Connection) -> None:
+    # A read that turns into a write can't wait for SQLite's lock.
+    driver = t.cast(t.Any, connection.connection.dbapi_connection)
+    if not driver.in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -137,6 +137,13 @@ class Transaction(t.Protocol):
         """Give a repeated attempt a session of its own."""
         ...
 
+    def batch(self) -> AbstractContextManager[None]:
+        """Let units of work share one transaction, each of them in a savepoint.
+
+        It is committed at the end, and rolled back on any exception.
+        """
+        ...
+
     def refuses(self, payload_class: type) -> Callable[[t.Any], None] | None:
         """Return a check for payloads of the class, if they can't go everywhere.
 

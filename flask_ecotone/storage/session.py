@@ -12,17 +12,19 @@ import threading
 import typing as t
 import weakref
 from collections.abc import Callable
-from contextvars import ContextVar
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
 from ..errors import UnitOfWorkError
-from .endings import has_ended
+from .batches import current
 from .models import changed_meanwhile
 from .protocols import Routing
 from .staging import before_savepoint
 from .staging import watch
+from .units import active
+from .units import unit_of_work_of
+from .units import UnitOfWork
 
 if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -31,85 +33,6 @@ _journaled: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
 
 #: Pools that give one connection to several sessions, as for a database in memory.
 _SHARING = (sa.pool.StaticPool, sa.pool.SingletonThreadPool)
-
-
-class UnitOfWork:
-    """The transaction of one outermost command.
-
-    :param db: The Flask-SQLAlchemy extension.
-    :param engines: The engines of the application the command belongs to.
-    :param session: The session that owns the transaction.
-    :param on_commit: What ``db.session.commit()`` does inside: ``"flush"`` or
-        ``"raise"``.
-    """
-
-    __slots__ = (
-        "db",
-        "engines",
-        "errors",
-        "failed",
-        "on_commit",
-        "outer",
-        "session",
-        "thread",
-    )
-
-    def __init__(
-        self,
-        db: SQLAlchemy,
-        engines: t.Any,
-        session: sa_orm.Session,
-        on_commit: str,
-        outer: UnitOfWork | None,
-    ) -> None:
-        self.db = db
-        self.engines = engines
-        self.session = session
-        self.on_commit = on_commit
-        self.outer = outer
-        self.failed = False
-        #: What the database refused, and the connection it was refused on.
-        self.errors: list[tuple[sa.Connection, BaseException]] = []
-        self.thread = threading.get_ident()
-
-    def check_thread(self) -> None:
-        """Refuse another thread: a connection belongs to one.
-
-        :raises UnitOfWorkError: The context was copied to another thread.
-        """
-        if self.thread != threading.get_ident():
-            raise UnitOfWorkError(
-                "A thread used the unit of work of the command that started it. A"
-                " database connection belongs to one thread: start the thread with"
-                " an empty context, or send it a message after the command is done."
-            )
-
-    def check_errors(self) -> None:
-        """Refuse to commit what the database has given up already.
-
-        :raises UnitOfWorkError: A handler swallowed what ended the transaction.
-        """
-        for connection, error in self.errors:
-            if has_ended(connection, error):
-                raise UnitOfWorkError(
-                    "A handler swallowed an error of the database that ended the"
-                    f" transaction: {getattr(error, 'orig', error)}. Nothing was"
-                    " stored. Let such an error pass, or, unless it is a deadlock, use"
-                    " 'with db.session.begin_nested()' around what may fail."
-                ) from error
-
-
-active: ContextVar[UnitOfWork | None] = ContextVar("unit_of_work", default=None)
-
-
-def unit_of_work_of(db: SQLAlchemy, engines: t.Any) -> UnitOfWork | None:
-    """Return the innermost active unit of work of an application."""
-    unit = active.get()
-    while unit is not None:
-        if unit.db is db and unit.engines is engines:
-            return unit
-        unit = unit.outer
-    return None
 
 
 class EcotoneSession(sa_orm.Session):
@@ -154,12 +77,18 @@ class EcotoneSession(sa_orm.Session):
                     bind = self._db.engines.get(key)
         if bind is None:
             bind = super().get_bind(mapper=mapper, clause=clause, **kwargs)
-        unit = self._unit()
-        if unit is None or unit.session is self or not isinstance(bind, sa.Engine):
+        unit, batch = self._unit(), current.get()
+        if not isinstance(bind, sa.Engine):
             return bind
-        # A guest joins the transaction of the owner.
+        if unit is not None and unit.session is not self:
+            # A guest joins the transaction of the owner.
+            bind = unit.session.connection(bind_arguments={"bind": bind})
+        elif batch is not None:
+            bind = batch.bind(self._db, bind)
+        else:
+            return bind
         self.join_transaction_mode = "create_savepoint"
-        return unit.session.connection(bind_arguments={"bind": bind})
+        return bind
 
     def begin(self, nested: bool = False) -> sa_orm.SessionTransaction:
         """Begin; inside a unit of work that is done already, but for savepoints."""

@@ -17,6 +17,7 @@ import sqlalchemy.orm as sa_orm
 
 from ..channels.protocols import Capability
 from ..channels.protocols import Post
+from .batches import current
 
 _log = logging.getLogger("flask_ecotone.outbox")
 
@@ -81,6 +82,10 @@ def _after_commit(session: sa_orm.Session) -> None:
     if unit is not None and unit.session is not session:
         # A guest has only handed over what it did.
         stage(unit.session, posts)
+        return
+    batch = current.get()
+    if batch is not None:
+        batch.send_later(posts)
         return
     for channel, group in groupby(posts, key=lambda post: post[0]):
         channel.send([envelope for _, envelope in group])

@@ -14,12 +14,14 @@ import sqlalchemy.orm as sa_orm
 from ..errors import MessagingError
 from ..errors import TenancyError
 from ..errors import UnitOfWorkError
-from .session import active
+from .batches import Batch
+from .batches import current
 from .session import begin_immediate
 from .session import EcotoneSession
 from .session import has_written
-from .session import unit_of_work_of
-from .session import UnitOfWork
+from .units import active
+from .units import unit_of_work_of
+from .units import UnitOfWork
 
 if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -104,6 +106,19 @@ class SessionTransaction:
         finally:
             registry().close()
             registry.set(before)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Let units of work share one transaction, each of them in a savepoint."""
+        batch = Batch(self._db, self._engines, _begin)
+        token = current.set(batch)
+        try:
+            yield
+            batch.commit()
+        finally:
+            current.reset(token)
+            batch.close()
+        batch.send()
 
     def refuses(self, payload_class: type) -> Callable[[t.Any], None] | None:
         """Return a check for models, which belong to one session."""
@@ -216,3 +231,7 @@ class SessionTransaction:
         if guest is not unit.session:
             EcotoneSession.drop(guest)
             registry.set(t.cast(t.Any, unit.session))
+
+
+def _begin(connection: sa.Connection) -> None:
+    begin_immediate(connection, is_fresh=True)

@@ -1,0 +1,67 @@
+"""One transaction for several units of work, each of which is a savepoint of it."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+from contextvars import ContextVar
+from itertools import groupby
+
+import sqlalchemy as sa
+import sqlalchemy.orm as sa_orm
+
+from ..channels.protocols import Post
+
+if t.TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+
+class Batch:
+    """The transaction that units of work share while the batch is current.
+
+    :param db: The Flask-SQLAlchemy extension.
+    :param engines: The engines of the application the batch belongs to.
+    :param begin: Begins the transaction of a new connection.
+    """
+
+    def __init__(
+        self, db: SQLAlchemy, engines: t.Any, begin: Callable[[sa.Connection], None]
+    ) -> None:
+        self._db = db
+        self._engines = engines
+        self._begin = begin
+        # A plain one: it only keeps the connections, one for each engine.
+        self._session = sa_orm.Session()
+        self._connections: dict[sa.Engine, sa.Connection] = {}
+        self._posts: list[Post] = []
+
+    def bind(self, db: SQLAlchemy, engine: sa.Engine) -> sa.Connection | sa.Engine:
+        """Return the connection to join, or the engine of another application."""
+        if db is not self._db or db.engines is not self._engines:
+            return engine
+        found = self._connections.get(engine)
+        if found is None:
+            found = self._session.connection(bind_arguments={"bind": engine})
+            self._begin(found)
+            self._connections[engine] = found
+        return found
+
+    def send_later(self, posts: list[Post]) -> None:
+        """Send messages when the batch is committed."""
+        self._posts.extend(posts)
+
+    def commit(self) -> None:
+        """Commit what all of them did."""
+        self._session.commit()
+
+    def send(self) -> None:
+        """Send what was to be sent once it is committed."""
+        for channel, group in groupby(self._posts, key=lambda post: post[0]):
+            channel.send([envelope for _, envelope in group])
+
+    def close(self) -> None:
+        """Give back the connections; what isn't committed is lost."""
+        self._session.close()
+
+
+current: ContextVar[Batch | None] = ContextVar("batch", default=None)

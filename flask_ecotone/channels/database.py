@@ -48,12 +48,17 @@ class DatabaseChannel:
     :param batch: How many messages a worker claims at once.
     :param max_deliveries: How many workers a message may take along before it is
         parked among the dead letters.
+    :param transaction: ``"message"`` gives each message a transaction of its own.
+        ``"batch"`` handles those of a claim in one transaction, each in a savepoint:
+        that is several times as fast, and what handlers lock stays locked until the
+        last of them is done.
     """
 
     name: str
     lease: float = field(default=60.0, kw_only=True)
     batch: int = field(default=20, kw_only=True)
     max_deliveries: int = field(default=5, kw_only=True)
+    transaction: t.Literal["message", "batch"] = field(default="message", kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not 0 < len(self.name) <= 255:
@@ -66,6 +71,11 @@ class DatabaseChannel:
                 f"DatabaseChannel({self.name!r}) has lease={self.lease},"
                 f" batch={self.batch}, max_deliveries={self.max_deliveries}. Each of"
                 " them is at least 1."
+            )
+        if self.transaction not in ("message", "batch"):
+            raise ConfigurationError(
+                f"DatabaseChannel({self.name!r}) has transaction={self.transaction!r}."
+                " It is 'message' or 'batch'."
             )
 
     def open(self, surroundings: ChannelSurroundings) -> OpenDatabaseChannel:
@@ -111,6 +121,7 @@ class OpenDatabaseChannel:
                 batch=self.configuration.batch,
                 lease=self.configuration.lease,
                 max_deliveries=self.configuration.max_deliveries,
+                is_batched=self.configuration.transaction == "batch",
                 insert=insert_one,
             )
         self._sources = found

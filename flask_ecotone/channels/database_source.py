@@ -52,10 +52,9 @@ _noted = {
     "endpoint_id": sa.bindparam("new_endpoint", type_=sa.String),
     "handled_at": now_ms(),
 }
+_NOTE_ALL = sa.insert(handled).values(**_noted)
 _NOTE = (
-    sa.insert(handled)
-    .values(**_noted)
-    .prefix_with("OR IGNORE", dialect="sqlite")
+    _NOTE_ALL.prefix_with("OR IGNORE", dialect="sqlite")
     .prefix_with("IGNORE", dialect="mysql")
     .prefix_with("IGNORE", dialect="mariadb")
 )
@@ -99,6 +98,7 @@ class DatabaseSource:
         batch: int,
         lease: float,
         max_deliveries: int,
+        is_batched: bool,
         insert: Callable[[sa.Connection, str, Envelope], None],
     ) -> None:
         self.channel = channel
@@ -106,6 +106,7 @@ class DatabaseSource:
         self.batch = batch
         self.lease = lease
         self.max_deliveries = max_deliveries
+        self.is_batched = is_batched
         self._databases = databases
         self._insert = insert
         self._may_have_suspects = True
@@ -212,6 +213,13 @@ class DatabaseSource:
         if not removed:
             raise LeaseLostError(self.channel, envelope.message_id)
         return bool(is_new)
+
+    def settle_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove messages and note that they were handled, in the session."""
+        self.acknowledge(deliveries)
+        envelopes = [delivery.envelope for delivery in deliveries]
+        rows = [noted(e.message_id, e.endpoint_id) for e in envelopes]
+        self._databases.session().connection().execute(_NOTE_ALL, rows)
 
     def handled_before(self, deliveries: Sequence[Delivery]) -> set[t.Any]:
         """Return the positions of messages that were handled already."""

@@ -168,6 +168,15 @@ class MemoryQueue:
             for delivery in deliveries:
                 self._stored.pop(delivery.position, None)
 
+    @property
+    def is_batched(self) -> bool:
+        """Never: there is no transaction."""
+        return False
+
+    def settle_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove messages and note that they were handled."""
+        self.finish(deliveries)
+
     def settle(self, delivery: Delivery) -> bool:
         """Remove a message and note that it was handled."""
         with self._lock:

@@ -132,6 +132,14 @@ class Source(t.Protocol):
         """How often to claim a message before it is taken for a killer of workers."""
         ...
 
+    @property
+    def is_batched(self) -> bool:
+        """Whether the messages of a claim are to be handled in one transaction.
+
+        Only a transactional source may say so.
+        """
+        ...
+
     def claim(self, limit: int) -> Sequence[Delivery]:
         """Claim ready messages and return them, the next one first.
 
@@ -166,6 +174,14 @@ class Source(t.Protocol):
 
         :return: Whether it is handled for the first time.
         :raises LeaseLostError: It isn't ours any more.
+        """
+        ...
+
+    def settle_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove messages and note, in the same transaction, that they were handled.
+
+        Only of a batched source. Raises an exception if one of them was handled
+        before or isn't ours any more.
         """
         ...
 

@@ -141,6 +141,11 @@ class GatedSource:
         """How often a message may be claimed."""
         return self.source.max_deliveries
 
+    @property
+    def is_batched(self) -> bool:
+        """Whether the messages of a claim are handled in one transaction."""
+        return self.source.is_batched
+
     def claim(self, limit: int) -> Sequence[Delivery]:
         """Claim ready messages, or none while the channel isn't admitted."""
         if not self.admission.admits(self.name):
@@ -170,6 +175,10 @@ class GatedSource:
     def settle(self, delivery: Delivery) -> bool:
         """Remove a message and note that it was handled."""
         return self.source.settle(delivery)
+
+    def settle_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove messages and note that they were handled."""
+        self.source.settle_all(deliveries)
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give back messages that nothing was done with."""

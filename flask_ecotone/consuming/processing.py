@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from logging import Logger
 
 from ..channels.protocols import Capability
@@ -33,6 +34,10 @@ class OutageError(Exception):
     """The database is gone. The message is to be given back as it is."""
 
 
+class _Unread(Exception):
+    """A message that could not be read was not begun."""
+
+
 class WorkerKillerError(MessagingError):
     """A message whose workers disappeared, again and again."""
 
@@ -50,6 +55,20 @@ class Environment:
     transaction: Transaction | None
     is_outage: Callable[[BaseException], bool]
     is_transient: Callable[[BaseException], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """What became of deliveries that were handled in one transaction.
+
+    :param handled: How many were, from the first on; then it is committed.
+    :param error: Why the next one failed for good, if it did.
+    :param is_alone: Whether the next ones are to be handled each for itself.
+    """
+
+    handled: int
+    error: Exception | None = None
+    is_alone: bool = False
 
 
 class Processor:
@@ -89,6 +108,96 @@ class Processor:
             return source.handled_before(apart)
         except Exception as error:
             raise self._outage(error) from error
+
+    def together(self, source: Source, deliveries: Sequence[Delivery]) -> int:
+        """Return how many deliveries, from the first on, can share a transaction."""
+        count = 0
+        if source.is_batched:
+            seen: set[tuple[str, str]] = set()
+            for delivery in deliveries:
+                envelope = delivery.envelope
+                key = envelope.message_id, envelope.endpoint_id
+                if key in seen or not self._is_joined(source, delivery):
+                    break
+                seen.add(key)
+                count += 1
+        # One that took its worker along is claimed alone.
+        return count if count > 1 else 0
+
+    def process_together(
+        self,
+        source: Source,
+        deliveries: Sequence[Delivery],
+        is_done: Callable[[], bool],
+    ) -> Together:
+        """Handle deliveries in one transaction, each of them in a savepoint.
+
+        The first that fails ends it: what was handled before is committed.
+
+        :param is_done: Whether no further one is to be begun.
+        :raises OutageError: The database is gone.
+        """
+        transaction = self._environment.transaction
+        assert transaction is not None
+        done: list[Delivery] = []
+        failed: Exception | None = None
+        try:
+            if source.handled_before(deliveries):
+                return Together(0, is_alone=True)
+            with transaction.batch():
+                for delivery in deliveries:
+                    if done and is_done():
+                        break
+                    failed = self._join(source, delivery)
+                    if failed is not None:
+                        break
+                    done.append(delivery)
+                if done:
+                    with self._environment.context():
+                        settle = partial(source.settle_all, done)
+                        self._in_tenant(source, partial(transaction.run, None, settle))
+        except Exception as error:
+            if self.is_outage(error):
+                raise OutageError(str(error)) from error
+            # A lost race or lease. Alone, each finds out for itself.
+            self._log.info("A batch of %r is repeated: %s", source.channel, error)
+            return Together(0, is_alone=True)
+        if failed is None:
+            return Together(len(done))
+        if isinstance(failed, _Unread) or self._environment.is_transient(failed):
+            return Together(len(done), is_alone=True)
+        return Together(len(done), failed)
+
+    def _join(self, source: Source, delivery: Delivery) -> Exception | None:
+        try:
+            with self._environment.context():
+                try:
+                    endpoint = self._endpoint(source, delivery)
+                    message = self._system.writing.read(
+                        delivery, source.channel, endpoint.types
+                    )
+                except Exception as error:
+                    return _Unread(str(error))
+                self._system.execute(endpoint, message, lambda: True)
+        except Exception as error:
+            if self.is_outage(error):
+                raise
+            return error
+        return None
+
+    def fail(self, source: Source, delivery: Delivery, error: Exception) -> None:
+        """Decide what becomes of a delivery that failed for good.
+
+        :raises OutageError: The database is gone.
+        """
+        try:
+            with self._environment.context():
+                endpoint = self.endpoint_of(delivery)
+                self._fail(source, delivery, endpoint, error, may_retry=True)
+        except LeaseLostError as lost:
+            self._log.warning("%s", lost)
+        except Exception as failure:
+            raise self._outage(failure) from failure
 
     def process(
         self,

@@ -200,6 +200,7 @@ class Worker:
                 waiting = [d for d in waiting if d not in forwarded]
                 for _ in forwarded:
                     self.outcome.count(is_success=True)
+            self._work_together(source, waiting)
             if waiting:
                 handled = self._processor.handled_apart(source, waiting)
                 while waiting and not self._is_done():
@@ -215,6 +216,26 @@ class Worker:
             # What was handled apart from its message is removed at once for all.
             self._give_back(source, waiting, finished)
             self._leases.drop(*deliveries)
+
+    def _work_together(self, source: Source, waiting: list[Delivery]) -> None:
+        """Handle those from the first on that can share a transaction."""
+        while not self._is_done():
+            count = self._processor.together(source, waiting)
+            if not count:
+                return
+            result = self._processor.process_together(
+                source, waiting[:count], self._is_done
+            )
+            for delivery in waiting[: result.handled]:
+                self._leases.drop(delivery)
+                self.outcome.count(is_success=True)
+            del waiting[: result.handled]
+            if result.error is not None:
+                self._processor.fail(source, waiting[0], result.error)
+                self._leases.drop(waiting.pop(0))
+                self.outcome.count(is_success=False)
+            if result.is_alone:
+                return
 
     def _give_back(
         self, source: Source, waiting: Sequence[Delivery], finished: Sequence[Delivery]

@@ -20,6 +20,12 @@ from .shop import Ring
 from .shop import Shop
 
 
+@pytest.fixture(params=["message", "batch"])
+def shop(database_url: str, request: pytest.FixtureRequest) -> Shop:
+    """A shop whose worker handles messages one by one, or several together."""
+    return Shop(database_url, lease=1, transaction=request.param)
+
+
 def publish(shop: Shop, *numbers: int) -> None:
     with shop.app.app_context():
         for number in numbers:

@@ -13,6 +13,7 @@ from logging import Logger
 from ..channels.protocols import Capability
 from ..channels.protocols import Delivery
 from ..channels.protocols import Envelope
+from ..channels.protocols import Post
 from ..channels.protocols import Source
 from ..errors import ConversionError
 from ..errors import LeaseLostError
@@ -293,33 +294,50 @@ class Processor:
     def _outage(self, error: Exception) -> Exception:
         return OutageError(str(error)) if self.is_outage(error) else error
 
-    def forward(self, source: Source, deliveries: Sequence[Delivery]) -> None:
+    def forward(self, source: Source, deliveries: Sequence[Delivery]) -> bool:
         """Send deliveries to the next channels on their way, all in one transaction.
 
+        :return: Whether they were sent.
         :raises OutageError: The database is gone.
         """
         channels = self._system.channels
         assert channels is not None
-        posts = []
+        staged: list[Post] = []
+        others: dict[str, list[Envelope]] = {}
         for delivery in deliveries:
             name, envelope = self._next(delivery)
-            posts.append((channels.get(name), envelope))
+            channel = channels.get(name)
+            if Capability.TRANSACTIONAL in channel.capabilities:
+                staged.append((channel, envelope))
+            else:
+                others.setdefault(name, []).append(envelope)
         transaction = self._environment.transaction
+        is_joined = Capability.TRANSACTIONAL in source.capabilities
 
         def send() -> None:
-            channels.outbox.put(posts)
-            source.acknowledge(deliveries)
+            channels.outbox.put(staged)
+            if is_joined:
+                source.acknowledge(deliveries)
+            # Before they are gone for good: rather twice than not at all.
+            for name, envelopes in others.items():
+                channels.get(name).send(envelopes)
 
         try:
             with self._environment.context():
                 self._in_tenant(source, lambda: _run(transaction, send))
+                if not is_joined:
+                    source.acknowledge(deliveries)
+            return True
         except LeaseLostError as error:
+            # Those that are still ours can go with the next ones.
             self._log.warning("%s", error)
+            source.release(deliveries)
         except Exception as error:
             if self._environment.is_outage(error):
                 raise OutageError(str(error)) from error
             for delivery in deliveries:
                 self._fail(source, delivery, None, error, may_retry=True)
+        return False
 
     def slip_of(self, delivery: Delivery) -> Sequence[str]:
         """Return the channels that a delivery is still to pass."""

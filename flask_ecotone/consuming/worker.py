@@ -194,12 +194,13 @@ class Worker:
         finished: list[Delivery] = []
         self._leases.hold(source, waiting)
         try:
-            forwarded = [d for d in waiting if self._processor.slip_of(d)]
-            if forwarded:
-                self._processor.forward(source, forwarded)
-                waiting = [d for d in waiting if d not in forwarded]
-                for _ in forwarded:
-                    self.outcome.count(is_success=True)
+            travelling = [each for each in waiting if self._processor.slip_of(each)]
+            if travelling:
+                is_success = self._processor.forward(source, travelling)
+                for _ in travelling:
+                    self.outcome.count(is_success=is_success)
+                gone = {each.position for each in travelling}
+                waiting = [each for each in waiting if each.position not in gone]
             self._work_together(source, waiting)
             if waiting:
                 handled = self._processor.handled_apart(source, waiting)
@@ -209,7 +210,7 @@ class Worker:
                         source, delivery, finished, handled
                     )
                     waiting.pop(0)
-                    if delivery not in finished:
+                    if not finished or finished[-1] is not delivery:
                         self._leases.drop(delivery)
                     self.outcome.count(is_success=is_success)
         finally:

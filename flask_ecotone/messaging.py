@@ -172,7 +172,7 @@ class Messaging:
         limits: Limits | None = None,
         stopping: Stopping | None = None,
         poll_interval: float = 0.1,
-        on_round: Callable[[], None] | None = None,
+        sign_of_life: Callable[[], None] | None = None,
         outcome: Outcome | None = None,
         schedules: Schedules | None = None,
     ) -> Worker:
@@ -184,7 +184,7 @@ class Messaging:
             limits=limits,
             stopping=stopping,
             poll_interval=poll_interval,
-            on_round=on_round,
+            sign_of_life=sign_of_life,
             outcome=outcome,
             schedules=schedules,
         )

@@ -179,7 +179,7 @@ def run_command(
                 limits=limits,
                 stopping=stopping,
                 poll_interval=interval,
-                on_round=health_file.touch if health_file and is_first else None,
+                sign_of_life=health_file.touch if health_file and is_first else None,
                 outcome=outcome,
                 schedules=schedules if ids else None,
             ).run()
@@ -207,7 +207,17 @@ def _announce(names: Sequence[str], schedules: Sequence[str]) -> None:
 def _work(
     work: Callable[[bool], None], threads: int, stopping: Stopping, limits: Limits
 ) -> None:
-    others = [BackgroundThread(target=work, args=[False]) for _ in range(threads - 1)]
+    failures: list[BaseException] = []
+
+    def work_besides() -> None:
+        try:
+            work(False)
+        except BaseException as error:
+            # One thread less would go unnoticed: all of them end, and say why.
+            failures.append(error)
+            stopping.request()
+
+    others = [BackgroundThread(target=work_besides) for _ in range(threads - 1)]
     for thread in others:
         thread.start()
     try:
@@ -217,6 +227,8 @@ def _work(
             stopping.request()
         for thread in others:
             thread.join()
+    if failures:
+        raise failures[0]
 
 
 @contextmanager

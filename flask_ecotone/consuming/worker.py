@@ -90,7 +90,7 @@ class Worker:
     :param sources: Returns where to take messages from; asked again in each round, as
         tenants come and go.
     :param poll_interval: Seconds to wait when there was nothing to do.
-    :param on_round: Called in each round, for a sign of life.
+    :param sign_of_life: Called once a second while messages come or are waited for.
     :param schedules: What to fire between messages.
     """
 
@@ -103,7 +103,7 @@ class Worker:
         limits: Limits | None = None,
         stopping: Stopping | None = None,
         poll_interval: float = 0.1,
-        on_round: Callable[[], None] | None = None,
+        sign_of_life: Callable[[], None] | None = None,
         outcome: Outcome | None = None,
         schedules: Schedules | None = None,
     ) -> None:
@@ -114,7 +114,8 @@ class Worker:
         self.limits = limits or Limits()
         self.stopping = stopping or Stopping()
         self._poll_interval = poll_interval
-        self._on_round = on_round
+        self._sign_of_life = sign_of_life
+        self._signed = 0.0
         self.outcome = outcome or Outcome()
         self._leases = Leases(logger)
         self._recovered: dict[tuple[str, str | None], float] = {}
@@ -126,8 +127,6 @@ class Worker:
         """Work until a limit is reached or somebody asks to stop."""
         with self._leases:
             while not self._is_done():
-                if self._on_round is not None:
-                    self._on_round()
                 try:
                     has_worked = self._round()
                 except OutageError as error:
@@ -294,6 +293,11 @@ class Worker:
         return max(0.0, min(wait, left))
 
     def _is_done(self) -> bool:
+        if self._sign_of_life is not None:
+            now = time.monotonic()
+            if now - self._signed >= 1:
+                self._signed = now
+                self._sign_of_life()
         reason = self._reason()
         if reason:
             self.outcome.reason = self.outcome.reason or reason

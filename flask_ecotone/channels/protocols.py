@@ -64,6 +64,18 @@ class Envelope:
     time_to_live: int | None = None
     priority: int = 0
 
+    @property
+    def needs(self) -> Capability:
+        """What a channel must be able to do for it."""
+        found = Capability.NONE
+        if self.delay > 0 or self.due_at is not None:
+            found |= Capability.DELAY
+        if self.time_to_live is not None:
+            found |= Capability.TIME_TO_LIVE
+        if self.priority:
+            found |= Capability.PRIORITY
+        return found
+
     def postponed(self, delay: int, headers: str | None = None) -> Envelope:
         """Return the same message, due after a delay in milliseconds."""
         written = self.headers if headers is None else headers

@@ -12,6 +12,9 @@ from dataclasses import field
 from functools import reduce
 from operator import and_
 
+from .abilities import ALL_ABILITIES
+from .abilities import lacking
+from .abilities import refuse_unable
 from .protocols import Capability
 from .protocols import Channel
 from .protocols import ChannelStatus
@@ -48,10 +51,11 @@ class RoutedChannel:
     def capabilities(self) -> Capability:
         """What all the channels that it sends to can do.
 
-        Messages in several channels overtake each other.
+        Messages in several channels overtake each other. Where a header names the
+        channel, it is known only then what that can do.
         """
         able = [self.find(name).capabilities for name in self.sending]
-        common = reduce(and_, able) if able else Capability.NONE
+        common = reduce(and_, able) if able else ALL_ABILITIES
         return common & ~Capability.ORDERED if len(able) > 1 else common
 
     def send(self, envelopes: Sequence[Envelope]) -> None:
@@ -59,7 +63,8 @@ class RoutedChannel:
 
         All of them are routed before the first one is sent.
 
-        :raises MessageDeliveryError: There is no channel for one of them.
+        :raises MessageDeliveryError: There is no channel for one of them, or it can't
+            do what the message asks for.
         """
         chosen: dict[str, list[Envelope]] = {}
         for envelope in envelopes:
@@ -69,6 +74,10 @@ class RoutedChannel:
                 else:
                     chosen.setdefault(name, []).append(envelope)
         channels = [(self.find(name), each) for name, each in chosen.items()]
+        for channel, each in channels:
+            lacks = lacking([channel])
+            for envelope in each if lacks else ():
+                refuse_unable(envelope, lacks)
         for channel, each in channels:
             channel.send(each)
 

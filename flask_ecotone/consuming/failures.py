@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from logging import Logger
 
+from ..channels.protocols import Capability
 from ..channels.protocols import DEAD_LETTER_CHANNEL
 from ..channels.protocols import Delivery
 from ..channels.protocols import NULL_CHANNEL
@@ -142,6 +143,8 @@ class Recovery:
         delay = handler.retry.delay(retried + 1, random.random()) if may_retry else None
         said = f"{type(error).__qualname__}: {error}"
         if delay is not None:
+            if Capability.DELAY not in source.capabilities:
+                delay = 0  # the retries come one after the other
             headers[RETRY_NUMBER] = retried + 1
             headers.setdefault(FIRST_FAILED, int(time.time() * 1000))
             written = self._system.writing.headers(headers)

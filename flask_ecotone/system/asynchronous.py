@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 
+from ..channels.abilities import ABILITIES
+from ..channels.abilities import lacking
+from ..channels.abilities import refuse_unable
+from ..channels.protocols import Capability
 from ..channels.protocols import Channel
 from ..channels.protocols import Outbox
 from ..channels.protocols import Post
@@ -12,16 +18,20 @@ from ..definitions import AsynchronousMark
 from ..definitions import DelayedRetryMark
 from ..definitions import ErrorChannelMark
 from ..definitions import HandlerMark
+from ..definitions import HeaderMark
 from ..definitions import Kind
 from ..definitions import Mark
 from ..definitions import marks_of
+from ..definitions import PriorityMark
 from ..discovery import Marked
 from ..errors import ConfigurationError
 from ..errors import did_you_mean
 from ..handling.interceptors import Interception
 from ..handling.writing import Writing
+from ..message import DELIVERY_DELAY
 from ..message import Message
 from ..message import PRIORITY
+from ..message import TIME_TO_LIVE
 
 
 class Channels:
@@ -94,6 +104,8 @@ class Entrance:
     outbox: Outbox
     #: How important its messages are that don't say so themselves.
     priority: int = 0
+    #: What its channels can't do, each with the channel that can't.
+    lacks: dict[Capability, str] = field(default_factory=dict)
 
     def __call__(self, message: Message) -> None:
         """Send a message."""
@@ -102,13 +114,18 @@ class Entrance:
             self.outbox.put([post])
 
     def post(self, message: Message) -> Post | None:
-        """Return a message in writing; ``None`` if an interceptor stopped it."""
+        """Return a message in writing; ``None`` if an interceptor stopped it.
+
+        :raises MessageDeliveryError: It asks for what its channels can't do.
+        """
         entered = self.sending.enter(message)
         if entered is None:
             return None
         envelope = self.writing.write(entered, self.endpoint_id, self.slip)
         if self.priority and entered.header(PRIORITY) is None:
             envelope = replace(envelope, priority=self.priority)
+        if self.lacks:
+            refuse_unable(envelope, self.lacks)
         return self.channel, envelope
 
 
@@ -134,6 +151,46 @@ def check_asynchronous(
                 )
 
 
+def check_abilities(
+    marked: Marked[HandlerMark],
+    recovery: DelayedRetryMark | ErrorChannelMark | None,
+    route: Sequence[Channel],
+) -> dict[Capability, str]:
+    """Return what the channels of an endpoint can't do.
+
+    :param route: The channels that its messages pass.
+    :raises ConfigurationError: Its marks ask for that.
+    """
+    lacks = lacking(route)
+    asked = {said.name: _NAMES.get(said.name, "") for said in marked.marks(HeaderMark)}
+    if marked.mark(PriorityMark) is not None:
+        asked[PRIORITY] = _NAMES[PRIORITY]
+    for header, name in asked.items():
+        ability = ABILITIES.get(header)
+        if ability in lacks:
+            raise _unable(marked, name, lacks[ability], ability)
+    last = route[-1]
+    if isinstance(recovery, DelayedRetryMark) and recovery.retry.initial > 0:
+        if Capability.DELAY not in last.capabilities:
+            raise _unable(marked, "@delayed_retry", last.name, Capability.DELAY)
+    return lacks
+
+
+def _unable(
+    marked: Marked[HandlerMark], name: str, channel: str, ability: Capability
+) -> ConfigurationError:
+    return ConfigurationError(
+        f"{marked.where} has {name}, and its channel {channel!r} lacks"
+        f" Capability.{ability.name}, which that takes. Remove {name}, or give the"
+        f" handler a channel that can, such as DatabaseChannel({channel!r})."
+    )
+
+
+_NAMES = {
+    DELIVERY_DELAY: "@delayed",
+    TIME_TO_LIVE: "@time_to_live",
+    PRIORITY: "@priority",
+}
 _RECOVERIES: tuple[tuple[type[Mark], str], ...] = (
     (DelayedRetryMark, "delayed_retry"),
     (ErrorChannelMark, "error_channel"),

@@ -17,6 +17,8 @@ from ..conversion import Conversion
 from ..conversion import user_converter
 from ..decorators.pointcuts import EndpointMark
 from ..definitions import AsynchronousMark
+from ..definitions import DelayedRetryMark
+from ..definitions import ErrorChannelMark
 from ..definitions import HandlerMark
 from ..definitions import HeaderMark
 from ..definitions import InstantRetryMark
@@ -56,6 +58,7 @@ from ..storage.protocols import Hook
 from ..storage.protocols import ModelRepository
 from ..storage.protocols import Transaction
 from .asynchronous import Channels
+from .asynchronous import check_abilities
 from .asynchronous import check_asynchronous
 from .asynchronous import Entrance
 from .asynchronous import recovery_of
@@ -256,8 +259,11 @@ class _Compiler:
             retry = None
         priority = marked.mark(PriorityMark)
         name = endpoint_id(marked)
-        entrance = self._entrance(name, marked, said, sending) if said else None
         execution = said.execution if said else ()
+        recovery = recovery_of(marked, execution)
+        entrance = None
+        if said is not None:
+            entrance = self._entrance(name, marked, said, sending, recovery)
         return Endpoint(
             id=name,
             marked=marked,
@@ -272,7 +278,7 @@ class _Compiler:
             execute=handle if entrance else None,
             entrance=entrance,
             channels=(entrance.channel.name, *entrance.slip) if entrance else (),
-            recovery=recovery_of(marked, execution),
+            recovery=recovery,
         )
 
     def _entrance(
@@ -281,10 +287,12 @@ class _Compiler:
         marked: Marked[HandlerMark],
         said: AsynchronousMark,
         sending: Interception,
+        recovery: DelayedRetryMark | ErrorChannelMark | None,
     ) -> Entrance:
         channels = t.cast(Channels, self._channels)
-        first, *slip = channels.route(said, name, marked.where)
+        first, *slip = route = channels.route(said, name, marked.where)
         important = marked.mark(PriorityMark)
+        passed = [channels.get(each) for each in route]
         return Entrance(
             name,
             channels.get(first),
@@ -293,6 +301,7 @@ class _Compiler:
             self._writing,
             channels.outbox,
             important.priority if important else 0,
+            check_abilities(marked, recovery, passed),
         )
 
     def _service(

@@ -39,6 +39,7 @@ from .messaging import Messaging
 from .scanning import Scan
 from .scanning import Scanner
 from .services import Services
+from .storage.failures import is_transient
 from .storage.models import SQLAlchemyRepository
 from .storage.statements import SessionStatements
 from .storage.tables import Feature
@@ -283,6 +284,7 @@ class EcotoneState:
                 transaction=transaction,
                 models=models,
                 retry=InstantRetryMark(times=retries) if retries else None,
+                is_transient=is_transient,
                 observer=self.recorder.record if self.recorder else None,
                 spy=self.recorder.spy if self.recorder else None,
                 provider=self._provider(),

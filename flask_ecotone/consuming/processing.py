@@ -20,15 +20,11 @@ from ..errors import LeaseLostError
 from ..errors import MessagingError
 from ..errors import UnknownEndpointError
 from ..handling.writing import read_headers
-from ..message import Message
 from ..message import ROUTING_SLIP
 from ..storage.protocols import Transaction
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
 from .failures import Recovery
-
-#: How often what failed for a passing reason is done again at once.
-_REPEATS = 3
 
 
 class OutageError(Exception):
@@ -241,10 +237,11 @@ class Processor:
             )
             may_retry = True
             if self._is_joined(source, delivery):
-                self._execute(endpoint, message, self._settling(source, delivery))
+                settle = self._settling(source, delivery)
+                self._system.execute(endpoint, message, settle)
                 return True
             if delivery.position not in handled:
-                self._execute(endpoint, message, lambda: True)
+                self._system.execute(endpoint, message, lambda: True)
             finished.append(delivery)
             return True
         except LeaseLostError:
@@ -257,17 +254,6 @@ class Processor:
                 raise
             self._fail(source, delivery, endpoint, error, may_retry=may_retry)
         return False
-
-    def _execute(
-        self, endpoint: Endpoint, message: Message, settle: Callable[[], bool]
-    ) -> None:
-        for is_last in (*([False] * _REPEATS), True):
-            try:
-                self._system.execute(endpoint, message, settle)
-                return
-            except Exception as error:
-                if is_last or not self._environment.is_transient(error):
-                    raise
 
     def _settling(self, source: Source, delivery: Delivery) -> Callable[[], bool]:
         def settle() -> bool:

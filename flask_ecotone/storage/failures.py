@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 import sqlalchemy.exc as sa_exc
+import sqlalchemy.orm.exc as sa_orm_exc
 
 #: SQLSTATEs and numbers of errors that another attempt doesn't meet again: lost races,
 #: deadlocks.
@@ -18,6 +19,8 @@ _OUTAGE_TEXTS = ("database is locked", "disk is full", "disk I/O error")
 
 def is_transient(error: BaseException) -> bool:
     """Whether what failed may succeed when it is done again at once."""
+    if isinstance(error, sa_orm_exc.StaleDataError):
+        return True
     found = _database_error(error)
     if found is None:
         return False

@@ -91,7 +91,11 @@ class SessionTransaction:
         It can't inside a unit of work, which is lost with the failure, nor while the
         caller has changes of its own that the rollback would take along.
         """
-        return not self.is_active and not has_written(self._session())
+        if self.is_active:
+            return False
+        self._check_context()
+        # What there is no session for has not been written.
+        return not self._db.session.registry.has() or not has_written(self._session())
 
     @contextmanager
     def attempt(self) -> Iterator[None]:

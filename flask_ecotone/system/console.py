@@ -48,6 +48,7 @@ from ..reflection import reflect
 from ..reflection import Signature
 from .endpoint import Flow
 from .pipelines import TRANSACTION_PRECEDENCE
+from .surroundings import asked
 from .surroundings import in_context
 from .surroundings import retrying
 from .surroundings import Surroundings
@@ -178,7 +179,7 @@ class ConsoleCommands:
         flow = around.for_tenant(flow)
         retry = marked.mark(InstantRetryMark)
         if retry is not None:
-            flow = retrying(flow, retry, around)
+            flow = retrying(flow, asked(retry), around)
         return interception.around_flow(flow, lambda p: p < TRANSACTION_PRECEDENCE)
 
     def _call(self, command: CommandSignature, interception: Interception) -> Flow:

@@ -28,6 +28,7 @@ from .endpoint import fan_out
 from .endpoint import Flow
 from .routes import EventRoutes
 from .routes import UniqueRoutes
+from .surroundings import asked
 from .surroundings import close_scope
 from .surroundings import guarded
 from .surroundings import retrying
@@ -193,7 +194,7 @@ class UniquePipeline:
         if plan.kind is Kind.COMMAND:
             retry = endpoint.retry or plan.retry or around.retry
             if retry is not None:
-                flow = retrying(flow, retry, around)
+                flow = retrying(flow, asked(retry), around)
         return interception.around_flow(flow, lambda p: p < TRANSACTION_PRECEDENCE)
 
 

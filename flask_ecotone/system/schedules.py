@@ -44,6 +44,7 @@ from ..reflection import type_name
 from .endpoint import Flow
 from .endpoint import ScheduledEndpoint
 from .surroundings import in_context
+from .surroundings import of_worker
 from .surroundings import retrying
 from .surroundings import Surroundings
 from .surroundings import through
@@ -151,8 +152,7 @@ class _Compiler:
             if around.outbox is not None:
                 flow = around.outbox.collecting(attempt)
             flow = around.for_tenant(flow)
-            if retry is not None:
-                flow = retrying(flow, retry, around)
+            flow = retrying(flow, of_worker(retry, around), around)
             message = tenant_of(around.message(None, {DUE_AT: due_at}))
             return t.cast(bool, in_context(around.context, message, flow))
 

@@ -12,6 +12,7 @@ from ..context import MessageContext
 from ..conversion import Conversion
 from ..definitions import InstantRetryMark
 from ..definitions import Kind
+from ..errors import ConcurrencyError
 from ..errors import MessagingError
 from ..errors import UnitOfWorkError
 from ..handling.interceptors import Interception
@@ -23,6 +24,12 @@ from .endpoint import Flow
 
 #: Told of every message that enters a bus, by the kind of the bus.
 Observer = Callable[[Kind, Message], None]
+
+
+#: How often to try again at once after an error; 0 if it is of no use.
+Patience = Callable[[BaseException], int]
+#: How often a worker tries again what failed in passing.
+_IN_PASSING: t.Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,8 @@ class Surroundings:
     tenancy: Activation | None
     #: Where asynchronous endpoints send from, if there are channels.
     outbox: Outbox | None = None
+    #: Whether the database says that another attempt may succeed.
+    is_transient: Callable[[BaseException], bool] = lambda error: False
 
     def for_tenant(self, flow: Flow) -> Flow:
         """Return a flow that runs with the tenant of the message active."""
@@ -126,7 +135,38 @@ def close_scope(message: Message) -> None:
         scope.close()
 
 
-def retrying(flow: Flow, retry: InstantRetryMark, around: Surroundings) -> Flow:
+def asked(retry: InstantRetryMark) -> Patience:
+    """Return the patience that a marker, or the application, asks for."""
+    listed, times = retry.exceptions, retry.times
+    return lambda error: times if _is_a(error, listed) else 0
+
+
+def of_worker(retry: InstantRetryMark | None, around: Surroundings) -> Patience:
+    """Return the patience of a worker: besides what is asked for, with lost races.
+
+    Nobody waits for its answer who could decide to try again.
+    """
+    is_transient, asks = around.is_transient, asked(retry) if retry else None
+
+    def times(error: BaseException) -> int:
+        said = asks(error) if asks is not None else 0
+        if said:
+            return said
+        is_passing = _is_a(error, (ConcurrencyError,)) or is_transient(error)
+        return _IN_PASSING if is_passing else 0
+
+    return times
+
+
+def _is_a(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    # What a handler swallowed and the unit of work found out counts as if it had
+    # passed: nothing was stored either way.
+    if isinstance(error, kinds):
+        return True
+    return isinstance(error, UnitOfWorkError) and isinstance(error.__cause__, kinds)
+
+
+def retrying(flow: Flow, patience: Patience, around: Surroundings) -> Flow:
     """Return a flow that is tried again when it fails.
 
     Inside a unit of work it isn't: that is lost with the failure, and who began it
@@ -134,8 +174,6 @@ def retrying(flow: Flow, retry: InstantRetryMark, around: Surroundings) -> Flow:
     along.
     """
     transaction = around.transaction
-    listed = retry.exceptions
-    caught: tuple[type[BaseException], ...] = (*listed, UnitOfWorkError)
 
     def attempt(message: Message) -> t.Any:
         if transaction is None:
@@ -151,20 +189,14 @@ def retrying(flow: Flow, retry: InstantRetryMark, around: Surroundings) -> Flow:
         while True:
             try:
                 return run(message)
-            except caught as error:
-                # What a handler swallowed and the unit of work found out counts as if
-                # it had passed: nothing was stored either way.
-                if not isinstance(error, listed) and not isinstance(
-                    error.__cause__, listed
-                ):
-                    raise
-                failed += 1
-                if failed > retry.times:
+            except BaseException as error:
+                failed, times = failed + 1, patience(error)
+                if failed > times:
                     raise
                 around.logger.info(
                     "Instant retry %d of %d after %s.",
                     failed,
-                    retry.times,
+                    times,
                     type(error).__qualname__,
                 )
             close_scope(message)

@@ -43,6 +43,7 @@ from .pipelines import UniquePipeline
 from .routes import EventRoutes
 from .routes import UniqueRoutes
 from .surroundings import in_context
+from .surroundings import of_worker
 from .surroundings import retrying
 from .surroundings import Surroundings
 from .surroundings import through
@@ -172,10 +173,10 @@ class MessagingSystem:
         if around.outbox is not None:
             collected = around.outbox.collecting(attempt)
         surrounded = around.for_tenant(collected)
-        retry = endpoint.retry or around.retry
-        if retry is not None:
-            surrounded = retrying(surrounded, retry, around)
-        return in_context(around.context, message, surrounded)
+        patience = of_worker(endpoint.retry or around.retry, around)
+        return in_context(
+            around.context, message, retrying(surrounded, patience, around)
+        )
 
     def for_tenant(self, tenant: str, call: Callable[[], t.Any]) -> t.Any:
         """Call something with a tenant active."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from flask import Flask
 
+from .channels.protocols import FinalFailure
 from .errors import ConfigurationError
 from .services import Services
 from .tenancy import MultiTenantConfiguration
@@ -36,6 +37,7 @@ KNOWN_KEYS = frozenset(
         "INSTANT_RETRIES",
         "LOAD_APP_NAMESPACES",
         "NAMESPACES",
+        "ON_EXHAUSTED",
         "SERVICE_NAME",
         "SKIPPED_MODULES",
         "TENANTS",
@@ -60,6 +62,7 @@ class Config:
     handler_commit: str = "flush"
     instant_retries: int = 0
     default_error_channel: str | None = None
+    on_exhausted: FinalFailure | None = None
     test: bool = False
     fail_fast: bool = False
     #: Whether what a boot finds is kept for the next one.
@@ -104,6 +107,9 @@ def read_config(app: Flask) -> Config:
         handler_commit=commit,
         instant_retries=_number(app, "ECOTONE_INSTANT_RETRIES", 0),
         default_error_channel=_text(app, "ECOTONE_DEFAULT_ERROR_CHANNEL"),
+        on_exhausted=FinalFailure.named(
+            _text(app, "ECOTONE_ON_EXHAUSTED"), "ECOTONE_ON_EXHAUSTED"
+        ),
         test=_flag(app, "ECOTONE_TEST", False),
         fail_fast=fails_fast(app),
     )

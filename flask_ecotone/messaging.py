@@ -17,6 +17,7 @@ from .channels.dead_letters import Failure
 from .channels.opening import ChannelSurroundings
 from .channels.protocols import Channel
 from .channels.protocols import ChannelStatus
+from .channels.protocols import FinalFailure
 from .channels.protocols import Outbox
 from .channels.protocols import Source
 from .consuming import ErrorHandler
@@ -25,10 +26,12 @@ from .consuming import Outcome
 from .consuming import Stopping
 from .consuming import Worker
 from .consuming.failures import Recovery
+from .consuming.final_failures import FinalFailures
 from .consuming.processing import Environment
 from .consuming.processing import Processor
 from .consuming.scheduling import Schedules
 from .databases import AppDatabases
+from .errors import ConfigurationError
 from .errors import did_you_mean
 from .errors import UnknownChannelError
 from .storage.failures import is_outage
@@ -48,6 +51,7 @@ class Messaging:
     :param declared: The channels that the extension was given.
     :param handlers: What becomes of failed messages.
     :param default_error_channel: ``ECOTONE_DEFAULT_ERROR_CHANNEL``.
+    :param on_exhausted: ``ECOTONE_ON_EXHAUSTED``.
     """
 
     def __init__(
@@ -56,12 +60,14 @@ class Messaging:
         declared: Iterable[t.Any],
         handlers: Iterable[ErrorHandler],
         default_error_channel: str | None,
+        on_exhausted: FinalFailure | None,
         databases: AppDatabases | None,
         transaction: SessionTransaction | None,
     ) -> None:
         self._app = app
         self._handlers = tuple(handlers)
         self._default_error_channel = default_error_channel
+        self._on_exhausted = on_exhausted
         self._databases = databases
         self._transaction = transaction
         self._log = app.logger.getChild("ecotone")
@@ -94,12 +100,19 @@ class Messaging:
 
     def complete(self, system: MessagingSystem) -> None:
         """Give it the system; the channels were there before."""
+        final = FinalFailures(
+            system.writing,
+            self._final_failure(),
+            self.dead_letters,
+            Failure,
+            self._log,
+        )
         recovery = Recovery(
             system,
             self._handlers,
             self._default_error_channel,
-            self.dead_letters,
-            Failure,
+            final,
+            is_outage,
             self._log,
         )
         for endpoint in system.connected:
@@ -109,6 +122,29 @@ class Messaging:
         )
         self._system = system
         self._processor = Processor(system, environment, recovery, self._log)
+
+    def _final_failure(self) -> FinalFailure:
+        """Return what becomes of messages whose channel doesn't say it.
+
+        :raises ConfigurationError: Dead letters are asked for, and nothing keeps them.
+        """
+        parks = FinalFailure.DEAD_LETTER
+        if self.dead_letters is not None:
+            return self._on_exhausted or parks
+        asking = [
+            f"on_exhausted of the channel {source.channel!r}"
+            for name in self.channels.names
+            for source in self.channels.get(name).sources()
+            if source.on_exhausted is parks
+        ]
+        if self._on_exhausted is parks:
+            asking.append("ECOTONE_ON_EXHAUSTED")
+        if asking:
+            raise ConfigurationError(
+                f"{asking[0]} is {parks.value!r}, and nothing keeps dead letters here:"
+                " that takes a DatabaseChannel. Give Ecotone one, or say 'resend'."
+            )
+        return self._on_exhausted or FinalFailure.RESEND
 
     @property
     def names(self) -> list[str]:

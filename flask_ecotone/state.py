@@ -352,6 +352,7 @@ class EcotoneState:
             declared.channels,
             declared.error_handlers,
             self.config.default_error_channel,
+            self.config.on_exhausted,
             self.databases,
             transaction,
         )
@@ -369,7 +370,7 @@ class EcotoneState:
         system = self.system
         if self.messaging is None and system.schedules:
             default = self.config.default_error_channel
-            messaging = Messaging(self._app, (), (), default, None, None)
+            messaging = Messaging(self._app, (), (), default, None, None, None)
             messaging.complete(system)
             return messaging
         return self.messaging

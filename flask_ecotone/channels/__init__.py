@@ -9,3 +9,4 @@ from .protocols import Capability as Capability
 from .protocols import ChannelStatus as ChannelStatus
 from .protocols import Delivery as Delivery
 from .protocols import Envelope as Envelope
+from .protocols import FinalFailure as FinalFailure

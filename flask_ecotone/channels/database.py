@@ -24,6 +24,8 @@ from .opening import ChannelSurroundings
 from .opening import Databases
 from .protocols import Capability
 from .protocols import Envelope
+from .protocols import FinalFailure
+from .protocols import OnExhausted
 
 #: On PostgreSQL workers are woken by a notification with the name of the channel.
 NOTIFICATION: t.Final = "ecotone_message"
@@ -52,6 +54,9 @@ class DatabaseChannel:
         ``"batch"`` handles those of a claim in one transaction, each in a savepoint:
         that is several times as fast, and what handlers lock stays locked until the
         last of them is done.
+    :param on_exhausted: What becomes of a message whose retries are used up and that no
+        error channel takes: ``"dead_letter"``, ``"resend"``, ``"release"``,
+        ``"ignore"`` or ``"stop"``. Unless given, the application says it.
     """
 
     name: str
@@ -59,6 +64,7 @@ class DatabaseChannel:
     batch: int = field(default=20, kw_only=True)
     max_deliveries: int = field(default=5, kw_only=True)
     transaction: t.Literal["message", "batch"] = field(default="message", kw_only=True)
+    on_exhausted: OnExhausted | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not 0 < len(self.name) <= 255:
@@ -77,6 +83,7 @@ class DatabaseChannel:
                 f"DatabaseChannel({self.name!r}) has transaction={self.transaction!r}."
                 " It is 'message' or 'batch'."
             )
+        FinalFailure.named(self.on_exhausted, f"on_exhausted of {self.name!r}")
 
     def open(self, surroundings: ChannelSurroundings) -> OpenDatabaseChannel:
         """Return the channel of an application."""
@@ -96,6 +103,7 @@ class OpenDatabaseChannel:
     def __init__(self, configuration: DatabaseChannel, databases: Databases) -> None:
         self.name = configuration.name
         self.configuration = configuration
+        self._on_exhausted = FinalFailure.named(configuration.on_exhausted, self.name)
         self._databases = databases
         self._sources: dict[str | None, DatabaseSource] = {}
 
@@ -122,6 +130,7 @@ class OpenDatabaseChannel:
                 lease=self.configuration.lease,
                 max_deliveries=self.configuration.max_deliveries,
                 is_batched=self.configuration.transaction == "batch",
+                on_exhausted=self._on_exhausted,
                 insert=insert_one,
             )
         self._sources = found

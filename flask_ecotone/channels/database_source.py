@@ -35,6 +35,7 @@ from .protocols import Capability
 from .protocols import ChannelStatus
 from .protocols import Delivery
 from .protocols import Envelope
+from .protocols import FinalFailure
 
 _m = messages.c
 
@@ -99,6 +100,7 @@ class DatabaseSource:
         lease: float,
         max_deliveries: int,
         is_batched: bool,
+        on_exhausted: FinalFailure | None,
         insert: Callable[[sa.Connection, str, Envelope], None],
     ) -> None:
         self.channel = channel
@@ -107,6 +109,7 @@ class DatabaseSource:
         self.lease = lease
         self.max_deliveries = max_deliveries
         self.is_batched = is_batched
+        self.on_exhausted = on_exhausted
         self._databases = databases
         self._insert = insert
         self._may_have_suspects = True

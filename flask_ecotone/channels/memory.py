@@ -20,6 +20,8 @@ from .protocols import Capability
 from .protocols import ChannelStatus
 from .protocols import Delivery
 from .protocols import Envelope
+from .protocols import FinalFailure
+from .protocols import OnExhausted
 
 #: How many handled messages are remembered, to tell duplicates of them.
 _REMEMBERED: t.Final = 100_000
@@ -40,14 +42,25 @@ class InMemoryChannel:
 
     :param name: The name of the channel.
     :param delayable: Whether it keeps delayed messages back.
+    :param on_exhausted: What becomes of a message whose retries are used up, as with
+        :class:`DatabaseChannel`.
     """
 
     name: str
     delayable: bool = True
+    on_exhausted: OnExhausted | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        FinalFailure.named(self.on_exhausted, f"on_exhausted of {self.name!r}")
 
     def open(self, surroundings: t.Any) -> MemoryQueue:
         """Return an empty channel for one application."""
-        return MemoryQueue(self.name, self.delayable, surroundings.now)
+        return MemoryQueue(
+            self.name,
+            self.delayable,
+            surroundings.now,
+            on_exhausted=FinalFailure.named(self.on_exhausted, self.name),
+        )
 
 
 @dataclass(slots=True)
@@ -81,6 +94,7 @@ class MemoryQueue:
     lease: float = 60.0
     max_deliveries: int = 5
     tenant: str | None = None
+    on_exhausted: FinalFailure | None = None
     _stored: dict[int, _Stored] = field(default_factory=dict)
     _handled: dict[tuple[str, str], None] = field(default_factory=dict)
     _numbers: t.Iterator[int] = field(default_factory=lambda: itertools.count(1))

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 
+from ..errors import ConfigurationError
+from ..errors import did_you_mean
 from ..message import Message
 
 #: Where a failed message is given up without a word.
@@ -38,6 +40,45 @@ class Capability(enum.Flag):
     ORDERED = enum.auto()
     #: It sends and acknowledges in the transaction of the session.
     TRANSACTIONAL = enum.auto()
+
+
+class FinalFailure(enum.StrEnum):
+    """What becomes of a message that failed for good and that no error channel takes.
+
+    Nothing but ``IGNORE`` loses it.
+    """
+
+    #: It is kept among the dead letters.
+    DEAD_LETTER = "dead_letter"
+    #: It goes behind the others in its channel, and comes back later each time.
+    RESEND = "resend"
+    #: It keeps its place, and the worker leaves the channel alone for a while.
+    RELEASE = "release"
+    #: It is removed, with an error in the log.
+    IGNORE = "ignore"
+    #: It keeps its place, and the worker stops.
+    STOP = "stop"
+
+    @classmethod
+    def named(cls, name: str | None, where: str) -> FinalFailure | None:
+        """Return the one of a name; ``None`` if there is no name.
+
+        :param where: Who says so, for errors.
+        :raises ConfigurationError: There is none.
+        """
+        if name is None:
+            return None
+        known = [each.value for each in cls]
+        if name not in known:
+            raise ConfigurationError(
+                f"{where} is {name!r}.{did_you_mean(str(name), known)} It is one of"
+                f" {', '.join(known)}."
+            )
+        return cls(name)
+
+
+#: The names of the above.
+OnExhausted = t.Literal["dead_letter", "resend", "release", "ignore", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +191,11 @@ class Source(t.Protocol):
 
         Only a transactional source may say so.
         """
+        ...
+
+    @property
+    def on_exhausted(self) -> FinalFailure | None:
+        """What becomes of messages that failed for good; ``None``: as elsewhere."""
         ...
 
     def claim(self, limit: int) -> Sequence[Delivery]:

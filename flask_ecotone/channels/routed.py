@@ -20,6 +20,7 @@ from .protocols import Channel
 from .protocols import ChannelStatus
 from .protocols import Delivery
 from .protocols import Envelope
+from .protocols import FinalFailure
 from .protocols import NULL_CHANNEL
 from .protocols import Source
 from .routes import Admission
@@ -154,6 +155,11 @@ class GatedSource:
     def is_batched(self) -> bool:
         """Whether the messages of a claim are handled in one transaction."""
         return self.source.is_batched
+
+    @property
+    def on_exhausted(self) -> FinalFailure | None:
+        """What becomes of messages that failed for good."""
+        return self.source.on_exhausted
 
     def claim(self, limit: int) -> Sequence[Delivery]:
         """Claim ready messages, or none while the channel isn't admitted."""

@@ -193,7 +193,7 @@ def run_command(
         f" {outcome.failed} failed.",
         err=True,
     )
-    if stop_on_failure and outcome.failed:
+    if outcome.is_broken_off or (stop_on_failure and outcome.failed):
         sys.exit(1)
 
 

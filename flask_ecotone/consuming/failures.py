@@ -9,12 +9,12 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
 from dataclasses import dataclass
-from dataclasses import field
 from logging import Logger
 
 from ..channels.protocols import Capability
 from ..channels.protocols import DEAD_LETTER_CHANNEL
 from ..channels.protocols import Delivery
+from ..channels.protocols import FinalFailure
 from ..channels.protocols import NULL_CHANNEL
 from ..channels.protocols import Source
 from ..definitions import DelayedRetryMark
@@ -23,16 +23,18 @@ from ..definitions import RetryTemplate
 from ..errors import ConfigurationError
 from ..errors import ConversionError
 from ..errors import did_you_mean
+from ..errors import LeaseLostError
 from ..handling.writing import read_headers
 from ..message import Message
 from ..message import TYPE_ID
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
-
-#: How often a message was tried again.
-RETRY_NUMBER: t.Final = "ecotone_retry_number"
-#: When it failed first, in milliseconds since the epoch.
-FIRST_FAILED: t.Final = "ecotone.first_failed_at"
+from .final_failures import class_name
+from .final_failures import FinalFailures
+from .final_failures import FIRST_FAILED
+from .final_failures import number
+from .final_failures import RETRY_NUMBER
+from .final_failures import without_retries
 
 _DEFAULT_RETRY = RetryTemplate(initial=1000, multiplier=10.0, max_attempts=3)
 
@@ -45,11 +47,12 @@ class ErrorHandler:
     :param retry: When they are tried again.
     :param dead_letter: Where they go in the end: ``"dead_letter"``, the input of an
         internal handler that takes a :class:`FailedMessage`, or ``"nullChannel"``.
+        Unless given, their channel says it with ``on_exhausted``.
     """
 
     error_channel: str = "errorChannel"
     retry: RetryTemplate = _DEFAULT_RETRY
-    dead_letter: str = field(default=DEAD_LETTER_CHANNEL)
+    dead_letter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +74,13 @@ class FailedMessage:
     body: bytes
 
 
-class Parking(t.Protocol):
-    """Keeps messages that failed for good."""
-
-    def park(
-        self, source: Source, delivery: Delivery, failure: t.Any, message_type: str
-    ) -> None:
-        """Keep a message and remove it from its channel."""
-        ...
-
-
 class Recovery:
     """Decides what becomes of failed messages, and does it.
 
     :param handlers: What the application configures.
     :param default: The name of the error channel of handlers that name none.
-    :param parking: Keeps messages that failed for good, if something does.
-    :param failure: Makes what ``parking`` keeps of an error.
+    :param final: Ends messages that no error channel takes.
+    :param is_outage: Whether the database is the reason of an error.
     """
 
     def __init__(
@@ -95,8 +88,8 @@ class Recovery:
         system: MessagingSystem,
         handlers: Iterable[ErrorHandler],
         default: str | None,
-        parking: Parking | None,
-        failure: Callable[..., t.Any],
+        final: FinalFailures,
+        is_outage: Callable[[BaseException], bool],
         logger: Logger,
     ) -> None:
         self._system = system
@@ -107,8 +100,8 @@ class Recovery:
         if default is None and len(self._handlers) == 2:
             # The one that the application has configured itself.
             self._default = next(iter(self._handlers))
-        self._parking = parking
-        self._failure = failure
+        self._final = final
+        self._is_outage = is_outage
         self._log = logger
         self._check(self._default, "ECOTONE_DEFAULT_ERROR_CHANNEL")
 
@@ -135,11 +128,12 @@ class Recovery:
         """Do with a failed message what is to be done.
 
         :param may_retry: Whether another attempt could end otherwise.
+        :raises GivenBackError: It is to be given back.
         :raises LeaseLostError: It isn't ours any more.
         """
         handler = self._handler(endpoint)
         headers = _headers(delivery)
-        retried = _number(headers.get(RETRY_NUMBER))
+        retried = number(headers.get(RETRY_NUMBER))
         delay = handler.retry.delay(retried + 1, random.random()) if may_retry else None
         said = f"{type(error).__qualname__}: {error}"
         if delay is not None:
@@ -161,51 +155,29 @@ class Recovery:
 
     def _give_up(
         self,
-        target: str,
+        target: str | None,
         source: Source,
         delivery: Delivery,
         error: BaseException,
         headers: dict[str, t.Any],
     ) -> None:
-        envelope = delivery.envelope
-        attempts = _number(headers.get(RETRY_NUMBER)) + 1
         if target == NULL_CHANNEL:
             source.discard(delivery)
             self._log.warning(
                 "The message %s for %s failed and was given up: %s.",
-                envelope.message_id,
-                envelope.endpoint_id,
+                delivery.envelope.message_id,
+                delivery.envelope.endpoint_id,
                 error,
             )
             return
-        if target != DEAD_LETTER_CHANNEL:
-            self._notify(target, source, delivery, error, headers, attempts)
+        strategy = None
+        if target == DEAD_LETTER_CHANNEL:
+            strategy = FinalFailure.DEAD_LETTER
+        elif target is not None and self._notify(
+            target, source, delivery, error, headers
+        ):
             return
-        if self._parking is None:
-            # Nothing keeps it: it stays in its channel, and comes back later.
-            source.requeue(delivery, envelope.postponed(60_000))
-            return
-        failure = self._failure(
-            class_name(error),
-            str(error),
-            "".join(traceback.format_exception(error)),
-            max(attempts, delivery.attempts),
-            _number(headers.get(FIRST_FAILED)) or None,
-        )
-        cleaned = {k: v for k, v in headers.items() if k not in _OF_RETRIES}
-        if headers:
-            written = self._system.writing.headers(cleaned)
-            kept = envelope.postponed(0, written)
-            delivery = Delivery(kept, delivery.position, delivery.token, 0)
-        message_type = str(headers.get(TYPE_ID) or "")
-        self._parking.park(source, delivery, failure, message_type)
-        self._log.error(
-            "The message %s for %s failed for good and was parked: %s: %s",
-            envelope.message_id,
-            envelope.endpoint_id,
-            class_name(error),
-            error,
-        )
+        self._final.end(source, delivery, error, headers, strategy)
 
     def _notify(
         self,
@@ -214,8 +186,8 @@ class Recovery:
         delivery: Delivery,
         error: BaseException,
         headers: dict[str, t.Any],
-        attempts: int,
-    ) -> None:
+    ) -> bool:
+        """Tell the handler of an error channel, and return whether it took it."""
         envelope = delivery.envelope
         failed = FailedMessage(
             envelope.message_id,
@@ -224,15 +196,34 @@ class Recovery:
             class_name(error),
             str(error),
             "".join(traceback.format_exception(error)),
-            attempts,
+            number(headers.get(RETRY_NUMBER)) + 1,
             headers,
             envelope.body,
         )
         endpoint = self._system.channel(target, "An error channel")
-        settle = _settling(source, delivery)
-        kept = {k: v for k, v in headers.items() if k not in _OF_RETRIES}
+        is_joined = endpoint.is_transactional and (
+            Capability.TRANSACTIONAL in source.capabilities
+        )
+        settle = _settling(source, delivery) if is_joined else _nothing
+        kept = without_retries(headers)
         kept.pop(TYPE_ID, None)
-        self._system.execute(endpoint, Message(failed, kept), settle)
+        try:
+            self._system.execute(endpoint, Message(failed, kept), settle)
+        except LeaseLostError:
+            raise
+        except Exception as failure:
+            if self._is_outage(failure):
+                raise
+            self._log.exception(
+                "The error channel %r failed as well, at the message %s for %s.",
+                target,
+                envelope.message_id,
+                envelope.endpoint_id,
+            )
+            return False
+        if not is_joined:
+            source.discard(delivery)
+        return True
 
     def _handler(self, endpoint: Endpoint | None) -> ErrorHandler:
         said = None if endpoint is None else endpoint.recovery
@@ -260,9 +251,6 @@ class Recovery:
             ) from error
 
 
-_OF_RETRIES = frozenset({RETRY_NUMBER, FIRST_FAILED})
-
-
 def _settling(source: Source, delivery: Delivery) -> Callable[[], bool]:
     def settle() -> bool:
         source.acknowledge([delivery])
@@ -271,20 +259,12 @@ def _settling(source: Source, delivery: Delivery) -> Callable[[], bool]:
     return settle
 
 
+def _nothing() -> bool:
+    return True
+
+
 def _headers(delivery: Delivery) -> dict[str, t.Any]:
     try:
         return read_headers(delivery.envelope)
     except ConversionError:
         return {}
-
-
-def _number(value: t.Any) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def class_name(error: BaseException) -> str:
-    """Return the name of the class of an error, with its module."""
-    cls = type(error)
-    if cls.__module__ == "builtins":
-        return cls.__qualname__
-    return f"{cls.__module__}.{cls.__qualname__}"

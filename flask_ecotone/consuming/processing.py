@@ -25,6 +25,7 @@ from ..storage.protocols import Transaction
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
 from .failures import Recovery
+from .final_failures import GivenBackError
 
 
 class OutageError(Exception):
@@ -208,6 +209,7 @@ class Processor:
         :param finished: Where to add it if it is still to be removed.
         :param handled: The positions of deliveries that were handled already.
         :return: Whether it succeeded.
+        :raises GivenBackError: It failed, and is to be given back.
         :raises OutageError: The database is gone.
         """
         try:
@@ -216,7 +218,7 @@ class Processor:
         except LeaseLostError as error:
             self._log.warning("%s", error)
             return False
-        except OutageError:
+        except (OutageError, GivenBackError):
             raise
         except Exception as error:
             raise self._outage(error) from error
@@ -284,6 +286,7 @@ class Processor:
         """Send deliveries to the next channels on their way, all in one transaction.
 
         :return: Whether they were sent.
+        :raises GivenBackError: It failed, and they are to be given back.
         :raises OutageError: The database is gone.
         """
         channels = self._system.channels
@@ -376,7 +379,7 @@ class Processor:
     ) -> None:
         try:
             self._recovery.fail(source, delivery, endpoint, error, may_retry=may_retry)
-        except LeaseLostError:
+        except (LeaseLostError, GivenBackError):
             raise
         except Exception as failure:
             if self._environment.is_outage(failure):

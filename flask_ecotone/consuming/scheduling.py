@@ -24,8 +24,8 @@ from ..message import new_id
 from ..storage.protocols import Ticks
 from ..system import MessagingSystem
 from ..system.endpoint import ScheduledEndpoint
-from .failures import class_name
 from .failures import FailedMessage
+from .final_failures import class_name
 from .processing import Environment
 from .processing import OutageError
 

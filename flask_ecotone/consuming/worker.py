@@ -13,6 +13,7 @@ from logging import Logger
 
 from ..channels.protocols import Delivery
 from ..channels.protocols import Source
+from .final_failures import GivenBackError
 from .leases import Leases
 from .processing import OutageError
 from .processing import Processor
@@ -73,6 +74,8 @@ class Outcome:
     handled: int = 0
     failed: int = 0
     reason: str = ""
+    #: Whether it was stopped by a message that failed for good.
+    is_broken_off: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def count(self, *, is_success: bool) -> None:
@@ -121,6 +124,8 @@ class Worker:
         self._recovered: dict[tuple[str, str | None], float] = {}
         self._turn = 0
         self._outages = 0
+        #: Source → how often in a row it was left alone, and until when.
+        self._left_alone: dict[tuple[str, str | None], tuple[int, float]] = {}
         self._started = time.monotonic()
 
     def run(self) -> Outcome:
@@ -172,9 +177,11 @@ class Worker:
             limit = max(1, min(limit, self.limits.handled - done))
         if self.limits.stops_on_failure:
             limit = 1
+        now = time.monotonic()
+        key = source.channel, source.tenant
+        if self._left_alone.get(key, (0, 0.0))[1] > now:
+            return ()
         try:
-            now = time.monotonic()
-            key = source.channel, source.tenant
             if now - self._recovered.get(key, 0) >= _RECOVERY_INTERVAL:
                 self._recovered[key] = now
                 source.recover()
@@ -192,6 +199,7 @@ class Worker:
         waiting = list(deliveries)
         finished: list[Delivery] = []
         self._leases.hold(source, waiting)
+        key = source.channel, source.tenant
         try:
             travelling = [each for each in waiting if self._processor.slip_of(each)]
             if travelling:
@@ -212,6 +220,10 @@ class Worker:
                     if not finished or finished[-1] is not delivery:
                         self._leases.drop(delivery)
                     self.outcome.count(is_success=is_success)
+            self._left_alone.pop(key, None)
+        except GivenBackError as error:
+            self.outcome.count(is_success=False)
+            self._leave_alone(key, error)
         finally:
             # What was handled apart from its message is removed at once for all.
             self._give_back(source, waiting, finished)
@@ -236,6 +248,19 @@ class Worker:
                 self.outcome.count(is_success=False)
             if result.is_alone:
                 return
+
+    def _leave_alone(self, key: tuple[str, str | None], error: GivenBackError) -> None:
+        """Stop, or pass over a source for a while, longer each time."""
+        if error.stops:
+            self._log.error("%s. The worker stops.", error)
+            self.outcome.is_broken_off = True
+            self.outcome.reason = "a message failed for good"
+            self.stopping.request()
+            return
+        times = self._left_alone.get(key, (0, 0.0))[0] + 1
+        wait = _lengthening(times)
+        self._left_alone[key] = times, time.monotonic() + wait
+        self._log.error("%s; %r is left alone for %.1f s.", error, key[0], wait)
 
     def _give_back(
         self, source: Source, waiting: Sequence[Delivery], finished: Sequence[Delivery]
@@ -279,8 +304,7 @@ class Worker:
 
     def _back_off(self, error: OutageError) -> None:
         self._outages += 1
-        wait = min(_LONGEST_BACKOFF, 0.1 * 2 ** min(self._outages, 10))
-        wait *= 0.5 + random.random() / 2
+        wait = _lengthening(self._outages)
         self._log.warning(
             "The database is gone; trying again in %.1f s (%s).", wait, error
         )
@@ -317,6 +341,12 @@ class Worker:
         if limits.memory and resident_megabytes() >= limits.memory:
             return "memory limit"
         return ""
+
+
+def _lengthening(times: int) -> float:
+    """Return how many seconds to wait, longer each time, and partly up to chance."""
+    wait = min(_LONGEST_BACKOFF, 0.1 * 2.0 ** min(times, 10))
+    return wait * (0.5 + random.random() / 2)
 
 
 def resident_megabytes() -> float:

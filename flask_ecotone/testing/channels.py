@@ -13,10 +13,12 @@ from ..channels.collecting import CollectingOutbox
 from ..channels.memory import MemoryQueue
 from ..channels.protocols import Channel
 from ..channels.protocols import Delivery
+from ..channels.protocols import FinalFailure
 from ..channels.protocols import Source
 from ..consuming import Limits
 from ..consuming import Worker
 from ..consuming.failures import Recovery
+from ..consuming.final_failures import FinalFailures
 from ..consuming.processing import Environment
 from ..consuming.processing import Processor
 from ..definitions import AsynchronousMark
@@ -137,7 +139,9 @@ class _Raising(Recovery):
     """Keeps the exceptions of messages that aren't tried again."""
 
     def __init__(self, system: MessagingSystem, failures: list[BaseException]) -> None:
-        super().__init__(system, (), None, self, _Failed, _log)
+        parks = FinalFailure.DEAD_LETTER
+        final = FinalFailures(system.writing, parks, self, _Failed, _log)
+        super().__init__(system, (), None, final, _never, _log)
         self._failures = failures
 
     def fail(

@@ -1,0 +1,163 @@
+"""The end of messages that failed for good and that no error channel takes."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import typing as t
+from collections.abc import Callable
+from logging import Logger
+
+from ..channels.protocols import Capability
+from ..channels.protocols import Delivery
+from ..channels.protocols import FinalFailure
+from ..channels.protocols import Source
+from ..definitions import RetryTemplate
+from ..handling.writing import Writing
+from ..message import TYPE_ID
+
+#: How often a message was tried again.
+RETRY_NUMBER: t.Final = "ecotone_retry_number"
+#: When it failed first, in milliseconds since the epoch.
+FIRST_FAILED: t.Final = "ecotone.first_failed_at"
+
+#: When what is sent again comes back: later each time.
+_RESENDING: t.Final = RetryTemplate(1000, 2.0, 600_000, None)
+
+
+class GivenBackError(Exception):
+    """A message failed for good and keeps its place: the worker gives it back.
+
+    :param stops: Whether the worker stops; else it leaves the channel alone for a
+        while.
+    """
+
+    def __init__(self, text: str, *, stops: bool) -> None:
+        super().__init__(text)
+        self.stops = stops
+
+
+class Parking(t.Protocol):
+    """Keeps messages that failed for good."""
+
+    def park(
+        self, source: Source, delivery: Delivery, failure: t.Any, message_type: str
+    ) -> None:
+        """Keep a message and remove it from its channel."""
+        ...
+
+
+class FinalFailures:
+    """Does with messages what their channel says, or else the application.
+
+    :param default: What the application says.
+    :param parking: Keeps dead letters, if something does.
+    :param failure: Makes what ``parking`` keeps of an error.
+    """
+
+    def __init__(
+        self,
+        writing: Writing,
+        default: FinalFailure,
+        parking: Parking | None,
+        failure: Callable[..., t.Any],
+        logger: Logger,
+    ) -> None:
+        self._writing = writing
+        self._default = default
+        self._parking = parking
+        self._failure = failure
+        self._log = logger
+
+    def end(
+        self,
+        source: Source,
+        delivery: Delivery,
+        error: BaseException,
+        headers: dict[str, t.Any],
+        strategy: FinalFailure | None = None,
+    ) -> None:
+        """Do with a message what is said.
+
+        :param headers: Its headers; empty if they can't be read.
+        :param strategy: What is said for this message, whatever the channel says.
+        :raises GivenBackError: It is to be given back.
+        :raises LeaseLostError: It isn't ours any more.
+        """
+        strategy = strategy or source.on_exhausted or self._default
+        envelope = delivery.envelope
+        said = f"{class_name(error)}: {error}"
+        what = f"The message {envelope.message_id} for {envelope.endpoint_id}"
+        if strategy is FinalFailure.DEAD_LETTER and self._parking is not None:
+            self._park(self._parking, source, delivery, error, headers)
+            self._log.error("%s failed for good and was parked: %s", what, said)
+        elif strategy is FinalFailure.IGNORE:
+            source.discard(delivery)
+            self._log.error("%s failed for good and was removed: %s", what, said)
+        elif strategy in (FinalFailure.RELEASE, FinalFailure.STOP):
+            stops = strategy is FinalFailure.STOP
+            text = f"{what} failed for good and is given back: {said}"
+            raise GivenBackError(text, stops=stops) from error
+        else:
+            wait = self._resend(source, delivery, headers)
+            self._log.error(
+                "%s failed for good and comes back in %.1f s: %s", what, wait, said
+            )
+
+    def _resend(
+        self, source: Source, delivery: Delivery, headers: dict[str, t.Any]
+    ) -> float:
+        """Put a message behind the others; return the seconds until it comes back."""
+        retried = number(headers.get(RETRY_NUMBER))
+        # How often one failed that can't be read is written nowhere.
+        wait = _RESENDING.delay(retried + 1) if headers else _RESENDING.max_delay
+        if wait is None or Capability.DELAY not in source.capabilities:
+            wait = 0
+        written = None
+        if headers:
+            headers = {**headers, RETRY_NUMBER: retried + 1}
+            headers.setdefault(FIRST_FAILED, int(time.time() * 1000))
+            written = self._writing.headers(headers)
+        source.requeue(delivery, delivery.envelope.postponed(wait, written))
+        return wait / 1000
+
+    def _park(
+        self,
+        parking: Parking,
+        source: Source,
+        delivery: Delivery,
+        error: BaseException,
+        headers: dict[str, t.Any],
+    ) -> None:
+        attempts = number(headers.get(RETRY_NUMBER)) + 1
+        failure = self._failure(
+            class_name(error),
+            str(error),
+            "".join(traceback.format_exception(error)),
+            max(attempts, delivery.attempts),
+            number(headers.get(FIRST_FAILED)) or None,
+        )
+        if headers:
+            written = self._writing.headers(without_retries(headers))
+            kept = delivery.envelope.postponed(0, written)
+            delivery = Delivery(kept, delivery.position, delivery.token, 0)
+        parking.park(source, delivery, failure, str(headers.get(TYPE_ID) or ""))
+
+
+def without_retries(headers: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return headers that say nothing of retries."""
+    own = (RETRY_NUMBER, FIRST_FAILED)
+    return {name: value for name, value in headers.items() if name not in own}
+
+
+def number(value: t.Any) -> int:
+    """Return a header that counts; 0 unless it does."""
+    return value if isinstance(value, int) else 0
+
+
+def class_name(error: BaseException) -> str:
+    """Return the name of the class of an error, with its module."""
+    cls = type(error)
+    if cls.__module__ == "builtins":
+        return cls.__qualname__
+    return f"{cls.__module__}.{cls.__qualname__}"

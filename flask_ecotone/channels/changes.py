@@ -54,9 +54,10 @@ def _held() -> sa.Select[t.Any]:
 _CLAIMED = {
     _m.state: WAITING,
     _m.token: sa.bindparam("new_token"),
-    _m.attempts: _m.attempts + 1,
     _m.due_at: now_ms() + sa.bindparam("lease", type_=sa.BigInteger),
 }
+#: A worker disappeared with it, which is counted now that it is alone.
+_CLAIMED_ALONE = {**_CLAIMED, _m.attempts: _m.attempts + 1}
 _TAKEN = (
     _m.id,
     _m.rank,
@@ -70,6 +71,13 @@ _TAKEN = (
 _RECOVERING: dict[t.Any, t.Any] = {
     _m.state: sa.case((_m.token.is_(None), READY), else_=SUSPECT),
     _m.token: None,
+}
+#: Only suspects have attempts. MariaDB sees what it has set before, so that the state,
+#: which is the earlier column, comes first.
+_RELEASED: dict[t.Any, t.Any] = {
+    _m.state: sa.case((_m.attempts > 0, SUSPECT), else_=READY),
+    _m.token: None,
+    _m.attempts: sa.case((_m.attempts > 0, _m.attempts - 1), else_=0),
 }
 _EXTENDED = {_m.due_at: now_ms() + sa.bindparam("lease", type_=sa.BigInteger)}
 
@@ -121,9 +129,7 @@ class Change:
 
 
 CLAIM: t.Final = Change(_chosen(READY), _CLAIMED, _TAKEN)
-CLAIM_SUSPECT: t.Final = Change(_chosen(SUSPECT), _CLAIMED, _TAKEN)
+CLAIM_SUSPECT: t.Final = Change(_chosen(SUSPECT), _CLAIMED_ALONE, _TAKEN)
 RECOVER: t.Final = Change(_due(), _RECOVERING)
 EXTEND: t.Final = Change(_held(), _EXTENDED)
-RELEASE: t.Final = Change(
-    _held(), {_m.state: READY, _m.token: None, _m.attempts: _m.attempts - 1}
-)
+RELEASE: t.Final = Change(_held(), _RELEASED)

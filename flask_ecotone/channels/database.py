@@ -48,8 +48,9 @@ class DatabaseChannel:
     :param lease: Seconds that a worker may be silent before others take its messages.
         A worker that lives extends its leases.
     :param batch: How many messages a worker claims at once.
-    :param max_deliveries: How many workers a message may take along before it is
-        parked among the dead letters.
+    :param max_deliveries: How many workers may disappear with a message before it is
+        parked among the dead letters, 2 at least. The first time it may have been one
+        of those that were claimed with it; after that it is handled alone.
     :param transaction: ``"message"`` gives each message a transaction of its own.
         ``"batch"`` handles those of a claim in one transaction, each in a savepoint:
         that is several times as fast, and what handlers lock stays locked until the

@@ -189,6 +189,7 @@ class DatabaseSource:
     def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give back messages that nothing was done with."""
         self._change(RELEASE, deliveries)
+        self._may_have_suspects = True
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages, in the transaction of the session."""

@@ -138,7 +138,7 @@ class MemoryQueue:
             chosen = heapq.nsmallest(number, suspects or ready, key=_Stored.order)
             for each in chosen:
                 each.token = new_id()
-                each.attempts += 1
+                each.attempts += each.is_suspect
                 each.due_at = now + self.lease
             return [
                 Delivery(each.envelope, each.position, t.cast(str, each.token), n)
@@ -208,7 +208,7 @@ class MemoryQueue:
                 stored = self._stored.get(delivery.position)
                 if stored is not None and stored.token == delivery.token:
                     stored.token, stored.due_at = None, 0.0
-                    stored.attempts -= 1
+                    stored.attempts -= stored.is_suspect
 
     def requeue(self, delivery: Delivery, envelope: Envelope) -> None:
         """Put a message back, changed, behind the others."""

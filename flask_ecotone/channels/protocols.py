@@ -130,7 +130,7 @@ class Delivery:
     :param envelope: The message.
     :param position: Where it lies in its source.
     :param token: Shows that the claim is still ours.
-    :param attempts: How often it was claimed, this time included.
+    :param attempts: How many workers disappeared with it.
     """
 
     envelope: Envelope
@@ -182,7 +182,10 @@ class Source(t.Protocol):
 
     @property
     def max_deliveries(self) -> int:
-        """How often to claim a message before it is taken for a killer of workers."""
+        """How many workers may disappear with a message before it is to blame.
+
+        The first may have disappeared with another one that it was claimed with.
+        """
         ...
 
     @property
@@ -201,8 +204,8 @@ class Source(t.Protocol):
     def claim(self, limit: int) -> Sequence[Delivery]:
         """Claim ready messages and return them, the next one first.
 
-        A message whose worker disappeared is claimed alone, so that no other one is
-        blamed if it takes this worker along, too.
+        A message whose worker disappeared is claimed alone, and that is counted as one
+        of its attempts. So no other one is blamed if it takes this worker along, too.
         """
         ...
 
@@ -244,7 +247,7 @@ class Source(t.Protocol):
         ...
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Give back messages that nothing was done with."""
+        """Give back messages that nothing was done with; no attempt is counted."""
         ...
 
     def requeue(self, delivery: Delivery, envelope: Envelope) -> None:

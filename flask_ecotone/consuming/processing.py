@@ -28,6 +28,11 @@ from .failures import Recovery
 from .final_failures import GivenBackError
 
 
+#: How many workers must disappear with a message before it can be to blame: the first
+#: had claimed others, too.
+_SUSPICIOUS: t.Final = 2
+
+
 class OutageError(Exception):
     """The database is gone. The message is to be given back as it is."""
 
@@ -354,9 +359,9 @@ class Processor:
         return name, delivery.envelope.postponed(0, written)
 
     def _endpoint(self, source: Source, delivery: Delivery) -> Endpoint:
-        if delivery.attempts > source.max_deliveries:
+        if delivery.attempts >= max(_SUSPICIOUS, source.max_deliveries):
             raise WorkerKillerError(
-                f"{delivery.attempts - 1} workers disappeared while they handled this"
+                f"{delivery.attempts} workers disappeared while they handled this"
                 " message. See that its handler doesn't use too much memory or end the"
                 " process, then replay it."
             )

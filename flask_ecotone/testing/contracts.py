@@ -292,7 +292,7 @@ class ChannelContract(ChannelHooks):
         source, delivery = queue.take_one()
         source.release([delivery])
         again = source.claim(1)[0]
-        assert again.attempts == 1
+        assert again.attempts == 0
         if Capability.ORDERED in source.capabilities:
             assert again.envelope == delivery.envelope
         with pytest.raises(LeaseLostError), self.transaction():
@@ -309,7 +309,7 @@ class ChannelContract(ChannelHooks):
         rest = source.claim(10)
         assert delivery.envelope not in [each.envelope for each in rest]
         (found,) = [each for each in rest if each.envelope == changed]
-        assert found.attempts == 1
+        assert found.attempts == 0
         if Capability.ORDERED in source.capabilities:
             assert rest[-1] == found
 
@@ -326,15 +326,25 @@ class ChannelContract(ChannelHooks):
         assert queue.counts() == (0, 0, 1)
         assert queue.take_one().delivery.envelope == delivery.envelope
 
-    def test_attempts_are_counted_when_claimed(self, queue: ChannelWorker) -> None:
-        """A message knows how many workers it has cost."""
+    def test_disappeared_workers_are_counted(self, queue: ChannelWorker) -> None:
+        """A message knows how many workers it has cost, if any."""
         queue.send(envelope(1))
         attempts = []
         for _ in range(3):
             source, delivery = queue.take_one()
             attempts.append(delivery.attempts)
             queue.lose(source)
-        assert attempts == [1, 2, 3]
+        assert attempts == [0, 1, 2]
+
+    def test_released_suspect_stays_one(self, queue: ChannelWorker) -> None:
+        """What is given back is suspected no more, and no less, than before."""
+        queue.send(*[envelope(number) for number in range(12)])
+        source, _ = queue.take_one()
+        queue.lose(source)
+        for _ in range(3):
+            (alone,) = source.claim(10)
+            assert alone.attempts == 1
+            source.release([alone])
 
     def test_suspect_is_claimed_alone(self, queue: ChannelWorker) -> None:
         """A message whose worker disappeared is claimed alone; the others follow."""
@@ -346,7 +356,7 @@ class ChannelContract(ChannelHooks):
         for _ in range(2):
             (alone,) = source.claim(10)
             suspects.remove(alone.envelope.message_id)
-            assert alone.attempts == 2
+            assert alone.attempts == 1
             with self.transaction():
                 source.acknowledge([alone])
         assert len(source.claim(10)) >= 2

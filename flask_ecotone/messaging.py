@@ -25,6 +25,7 @@ from .consuming import Limits
 from .consuming import Outcome
 from .consuming import Stopping
 from .consuming import Worker
+from .consuming.company import Company
 from .consuming.failures import Recovery
 from .consuming.final_failures import FinalFailures
 from .consuming.processing import Environment
@@ -95,6 +96,7 @@ class Messaging:
         self.dead_letters: DeadLetter | None = None
         if databases is not None and self.is_durable:
             self.dead_letters = DeadLetter(databases, self.channels.get)
+        self._company = Company()
         self._processor: Processor
         self._system: MessagingSystem
 
@@ -223,6 +225,7 @@ class Messaging:
             sign_of_life=sign_of_life,
             outcome=outcome,
             schedules=schedules,
+            company=self._company,
         )
 
 

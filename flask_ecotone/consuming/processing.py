@@ -27,7 +27,6 @@ from ..system.endpoint import Endpoint
 from .failures import Recovery
 from .final_failures import GivenBackError
 
-
 #: How many workers must disappear with a message before it can be to blame: the first
 #: had claimed others, too.
 _SUSPICIOUS: t.Final = 2
@@ -167,7 +166,10 @@ class Processor:
             return Together(0, is_alone=True)
         if failed is None:
             return Together(len(done))
-        if isinstance(failed, _Unread) or self._environment.is_transient(failed):
+        endpoint = self.endpoint_of(deliveries[len(done)])
+        if isinstance(failed, _Unread) or endpoint is None:
+            return Together(len(done), is_alone=True)
+        if self._system.is_repeated(endpoint, failed):
             return Together(len(done), is_alone=True)
         return Together(len(done), failed)
 
@@ -189,8 +191,9 @@ class Processor:
         return None
 
     def fail(self, source: Source, delivery: Delivery, error: Exception) -> None:
-        """Decide what becomes of a delivery that failed for good.
+        """Decide what becomes of a delivery that failed.
 
+        :raises GivenBackError: It is to be given back.
         :raises OutageError: The database is gone.
         """
         try:
@@ -199,6 +202,8 @@ class Processor:
                 self._fail(source, delivery, endpoint, error, may_retry=True)
         except LeaseLostError as lost:
             self._log.warning("%s", lost)
+        except GivenBackError:
+            raise
         except Exception as failure:
             raise self._outage(failure) from failure
 

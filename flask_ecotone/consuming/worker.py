@@ -13,6 +13,7 @@ from logging import Logger
 
 from ..channels.protocols import Delivery
 from ..channels.protocols import Source
+from .company import Company
 from .final_failures import GivenBackError
 from .leases import Leases
 from .processing import OutageError
@@ -95,6 +96,7 @@ class Worker:
     :param poll_interval: Seconds to wait when there was nothing to do.
     :param sign_of_life: Called once a second while messages come or are waited for.
     :param schedules: What to fire between messages.
+    :param company: The other workers in this process.
     """
 
     def __init__(
@@ -109,7 +111,9 @@ class Worker:
         sign_of_life: Callable[[], None] | None = None,
         outcome: Outcome | None = None,
         schedules: Schedules | None = None,
+        company: Company | None = None,
     ) -> None:
+        self._company = company or Company()
         self._sources = sources
         self._schedules = schedules
         self._processor = processor
@@ -165,7 +169,8 @@ class Worker:
         return has_worked
 
     def _fire(self, schedules: Schedules) -> bool:
-        fired = schedules.run_due()
+        with self._company.of(is_suspect=False):
+            fired = schedules.run_due()
         for _ in range(fired):
             self.outcome.count(is_success=True)
         return fired > 0
@@ -200,26 +205,10 @@ class Worker:
         finished: list[Delivery] = []
         self._leases.hold(source, waiting)
         key = source.channel, source.tenant
+        is_suspect = any(delivery.attempts for delivery in deliveries)
         try:
-            travelling = [each for each in waiting if self._processor.slip_of(each)]
-            if travelling:
-                is_success = self._processor.forward(source, travelling)
-                for _ in travelling:
-                    self.outcome.count(is_success=is_success)
-                gone = {each.position for each in travelling}
-                waiting = [each for each in waiting if each.position not in gone]
-            self._work_together(source, waiting)
-            if waiting:
-                handled = self._processor.handled_apart(source, waiting)
-                while waiting and not self._is_done():
-                    delivery = waiting[0]
-                    is_success = self._processor.process(
-                        source, delivery, finished, handled
-                    )
-                    waiting.pop(0)
-                    if not finished or finished[-1] is not delivery:
-                        self._leases.drop(delivery)
-                    self.outcome.count(is_success=is_success)
+            with self._company.of(is_suspect=is_suspect):
+                self._handle(source, waiting, finished)
             self._left_alone.pop(key, None)
         except GivenBackError as error:
             self.outcome.count(is_success=False)
@@ -228,6 +217,29 @@ class Worker:
             # What was handled apart from its message is removed at once for all.
             self._give_back(source, waiting, finished)
             self._leases.drop(*deliveries)
+
+    def _handle(
+        self, source: Source, waiting: list[Delivery], finished: list[Delivery]
+    ) -> None:
+        """Handle what waits, and take from it what is done."""
+        travelling = [each for each in waiting if self._processor.slip_of(each)]
+        if travelling:
+            is_success = self._processor.forward(source, travelling)
+            for _ in travelling:
+                self.outcome.count(is_success=is_success)
+            gone = {each.position for each in travelling}
+            waiting[:] = [each for each in waiting if each.position not in gone]
+        self._work_together(source, waiting)
+        if not waiting:
+            return
+        handled = self._processor.handled_apart(source, waiting)
+        while waiting and not self._is_done():
+            delivery = waiting[0]
+            is_success = self._processor.process(source, delivery, finished, handled)
+            waiting.pop(0)
+            if not finished or finished[-1] is not delivery:
+                self._leases.drop(delivery)
+            self.outcome.count(is_success=is_success)
 
     def _work_together(self, source: Source, waiting: list[Delivery]) -> None:
         """Handle those from the first on that can share a transaction."""

@@ -88,10 +88,11 @@ class SessionTransaction:
     def may_repeat(self) -> bool:
         """Whether a failure now could be repeated.
 
-        It can't inside a unit of work, which is lost with the failure, nor while the
-        caller has changes of its own that the rollback would take along.
+        It can't inside a unit of work, which is lost with the failure, nor where
+        several share a transaction, which may be. Nor can it while the caller has
+        changes of its own that the rollback would take along.
         """
-        if self.is_active:
+        if self.is_active or current.get() is not None:
             return False
         self._check_context()
         # What there is no session for has not been written.

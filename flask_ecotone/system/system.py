@@ -44,6 +44,7 @@ from .routes import EventRoutes
 from .routes import UniqueRoutes
 from .surroundings import in_context
 from .surroundings import of_worker
+from .surroundings import Patience
 from .surroundings import retrying
 from .surroundings import Surroundings
 from .surroundings import through
@@ -173,10 +174,15 @@ class MessagingSystem:
         if around.outbox is not None:
             collected = around.outbox.collecting(attempt)
         surrounded = around.for_tenant(collected)
-        patience = of_worker(endpoint.retry or around.retry, around)
-        return in_context(
-            around.context, message, retrying(surrounded, patience, around)
-        )
+        repeated = retrying(surrounded, self._patience(endpoint), around)
+        return in_context(around.context, message, repeated)
+
+    def is_repeated(self, endpoint: Endpoint, error: BaseException) -> bool:
+        """Whether a worker executes an endpoint again at once after an error."""
+        return self._patience(endpoint)(error) > 0
+
+    def _patience(self, endpoint: Endpoint) -> Patience:
+        return of_worker(endpoint.retry or self._around.retry, self._around)
 
     def for_tenant(self, tenant: str, call: Callable[[], t.Any]) -> t.Any:
         """Call something with a tenant active."""

@@ -26,9 +26,9 @@ from flask_ecotone.consuming import Limits
 from flask_ecotone.consuming import Outcome
 from flask_ecotone.errors import ConfigurationError
 
+from .mailroom import APPS
 from .shop import OrderWasPlaced
 from .shop import Shop
-from .test_processes import APPS
 
 PARKS: t.Final = "dead_letter"
 NAMES = ["dead_letter", "resend", "release", "ignore", "stop"]

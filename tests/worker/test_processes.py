@@ -2,104 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import signal
-import subprocess
-import sys
-import threading
 import time
-import typing as t
-from collections.abc import Callable
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
-APPS = Path(__file__).parent.parent / "apps"
-_PATIENCE = 60.0
-_tick = threading.Event()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + _PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        _tick.wait(0.02)
-
-
-class Mailroom:
-    """The application of this process, and workers in processes of their own."""
-
-    def __init__(self, url: str, module: t.Any) -> None:
-        self.url, self.module = url, module
-        self.workers: list[subprocess.Popen[str]] = []
-
-    def publish(self, *numbers: int, **options: t.Any) -> None:
-        db = self.module.db
-        with self.module.app.app_context():
-            db.session.execute(sa.text("SELECT 1"))
-            for number in numbers:
-                event = self.module.LetterCame(number, **options)
-                self.module.ecotone.event_bus.publish(event)
-            db.session.commit()
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "flask", "--app", "mailroom", "ecotone"]
-        worker = subprocess.Popen(
-            [*command, "run", "letters", *arguments],
-            cwd=APPS,
-            env={
-                **os.environ,
-                "MAILROOM_DATABASE": self.url,
-                "PYTHONDONTWRITEBYTECODE": "1",
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.workers.append(worker)
-        return worker
-
-    def finish(self, worker: subprocess.Popen[str]) -> str:
-        _, said = worker.communicate(timeout=_PATIENCE)
-        return said
-
-    @property
-    def source(self) -> t.Any:
-        messaging = self.module.app.extensions["ecotone"].messaging
-        return messaging.channels.get("letters").sources()[0]
-
-    def numbers(self) -> list[int]:
-        with self.module.app.app_context(), self.module.db.engine.connect() as one:
-            return sorted(one.scalars(sa.select(self.module.Letter.number)))
-
-    def parked(self) -> list[t.Any]:
-        messaging = self.module.app.extensions["ecotone"].messaging
-        return t.cast("list[t.Any]", messaging.dead_letters.list())
-
-
-@pytest.fixture
-def mailroom(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailroom]:
-    """A mailroom on SQLite, PostgreSQL and MariaDB in turn."""
-    monkeypatch.setenv("MAILROOM_DATABASE", database_url)
-    spec = importlib.util.spec_from_file_location("mailroom", APPS / "mailroom.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "mailroom", module)
-    spec.loader.exec_module(module)
-    with module.app.app_context():
-        module.db.create_all()
-        module.ecotone.compile()
-    room = Mailroom(database_url, module)
-    yield room
-    for worker in room.workers:
-        worker.kill()
-        worker.wait()
-        if worker.stderr is not None:
-            worker.stderr.close()
+from .mailroom import Mailroom
+from .mailroom import until
 
 
 def test_every_effect_happens_once_whoever_is_killed(mailroom: Mailroom) -> None:

@@ -3,45 +3,74 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
+
+from ..channels.protocols import Delivery
+
+Deliveries = Sequence[Delivery]
 
 
 class Company:
     """Lets threads work side by side, but for one that handles a suspect.
 
-    If the process ends then, that message was to blame, and none that another thread
-    was handling.
+    If the process ends then, that message was to blame, and no other one that a thread
+    had claimed.
     """
 
     def __init__(self) -> None:
+        self._turn = threading.Lock()
         self._changed = threading.Condition()
         self._working = 0
-        self._suspects = 0
-        self._is_alone = False
 
     @contextmanager
-    def of(self, *, is_suspect: bool) -> Iterator[None]:
-        """Work in company, or wait until all others are done and work alone."""
-        with self._changed:
-            self._enter_alone() if is_suspect else self._enter()
+    def working(self) -> Iterator[None]:
+        """Work beside others."""
+        with self._turn:
+            self._begin()
         try:
             yield
         finally:
-            with self._changed:
-                self._working -= 1
-                self._is_alone = False
-                self._changed.notify_all()
+            self._end()
 
-    def _enter(self) -> None:
-        # Who waits to be alone goes first: the others would never all be done.
-        self._changed.wait_for(lambda: not self._is_alone and not self._suspects)
-        self._working += 1
+    @contextmanager
+    def claiming(
+        self,
+        claim: Callable[[], Deliveries],
+        give_back: Callable[[Deliveries], None],
+    ) -> Iterator[Deliveries]:
+        """Claim, and be alone with a suspect as long as it is handled.
 
-    def _enter_alone(self) -> None:
-        self._suspects += 1
+        :param give_back: Gives back a suspect: it is claimed only when the others are
+            done, as it would be blamed if one of them ended the process.
+        """
+        with self._turn:
+            claimed = claim()
+            if _is_suspect(claimed) and self._working:
+                give_back(claimed)
+                with self._changed:
+                    self._changed.wait_for(lambda: not self._working)
+                claimed = claim()
+            if _is_suspect(claimed):
+                yield claimed
+                return
+            self._begin()
         try:
-            self._changed.wait_for(lambda: not self._working)
+            yield claimed
         finally:
-            self._suspects -= 1
-        self._working, self._is_alone = 1, True
+            self._end()
+
+    def _begin(self) -> None:
+        with self._changed:
+            self._working += 1
+
+    def _end(self) -> None:
+        with self._changed:
+            self._working -= 1
+            self._changed.notify_all()
+
+
+def _is_suspect(claimed: Deliveries) -> bool:
+    return any(delivery.attempts for delivery in claimed)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from functools import partial
 from logging import Logger
 
 from ..channels.protocols import Delivery
@@ -162,14 +163,16 @@ class Worker:
         for source in (*sources[self._turn :], *sources[: self._turn]):
             if self._is_done():
                 return True
-            deliveries = self._claim(source)
-            if deliveries:
-                has_worked = True
-                self._work(source, deliveries)
+            claim = partial(self._claim, source)
+            give_back = partial(self._give_back, source, finished=())
+            with self._company.claiming(claim, give_back) as deliveries:
+                if deliveries:
+                    has_worked = True
+                    self._work(source, deliveries)
         return has_worked
 
     def _fire(self, schedules: Schedules) -> bool:
-        with self._company.of(is_suspect=False):
+        with self._company.working():
             fired = schedules.run_due()
         for _ in range(fired):
             self.outcome.count(is_success=True)
@@ -205,10 +208,8 @@ class Worker:
         finished: list[Delivery] = []
         self._leases.hold(source, waiting)
         key = source.channel, source.tenant
-        is_suspect = any(delivery.attempts for delivery in deliveries)
         try:
-            with self._company.of(is_suspect=is_suspect):
-                self._handle(source, waiting, finished)
+            self._handle(source, waiting, finished)
             self._left_alone.pop(key, None)
         except GivenBackError as error:
             self.outcome.count(is_success=False)

@@ -18,9 +18,9 @@ _PATIENCE = 60.0
 _tick = threading.Event()
 
 
-def until(condition: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool], patience: float = _PATIENCE) -> None:
     """Wait for a condition."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         _tick.wait(0.02)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import threading
+from collections.abc import Sequence
 
 import pytest
 
+from flask_ecotone.channels.memory import MemoryQueue
+from flask_ecotone.channels.protocols import Delivery
 from flask_ecotone.consuming.company import Company
+from flask_ecotone.testing.contracts import envelope
 
 from .mailroom import Mailroom
 from .mailroom import until
@@ -52,7 +56,7 @@ def test_only_killers_are_parked(
         )
 
     mailroom.start("--threads", threads)
-    until(is_over)
+    until(is_over, patience=300)
     last = mailroom.workers[-1]
     last.send_signal(signal.SIGTERM)
     mailroom.finish(last)
@@ -64,35 +68,43 @@ def test_only_killers_are_parked(
     assert {parked.attempts for parked in mailroom.parked()} == {2}
 
 
-def test_a_suspect_is_handled_while_no_other_thread_works() -> None:
-    """It waits for those that have begun, and others wait for it."""
+def test_a_suspect_is_claimed_while_no_other_thread_works() -> None:
+    """It is given back until those are done that have begun, and others wait for it."""
     company, order = Company(), list[str]()
-    begun, may_end = threading.Event(), threading.Event()
+    queue = MemoryQueue("orders", lease=0.0)
+    queue.send([envelope(1)])
+    queue.claim(1)
+    queue.recover()
+    begun, may_end, is_back = threading.Event(), threading.Event(), threading.Event()
+
+    def give_back(deliveries: Sequence[Delivery]) -> None:
+        queue.release(deliveries)
+        is_back.set()
 
     def work() -> None:
-        with company.of(is_suspect=False):
-            order.append("begun")
+        with company.working():
             begun.set()
             may_end.wait()
             order.append("ended")
 
     def suspect() -> None:
-        with company.of(is_suspect=True):
-            order.append("alone")
-            assert company._working == 1
+        with company.claiming(lambda: queue.claim(1), give_back) as (delivery,):
+            later.start()
+            order.append(f"alone, {delivery.attempts} attempt")
 
-    def later() -> None:
-        with company.of(is_suspect=False):
+    def come_later() -> None:
+        with company.working():
             order.append("later")
 
+    later = threading.Thread(target=come_later)
     threads = [threading.Thread(target=work), threading.Thread(target=suspect)]
     threads[0].start()
     begun.wait()
     threads[1].start()
-    until(lambda: company._suspects == 1)
-    threads.append(threading.Thread(target=later))
-    threads[2].start()
+    is_back.wait()
+    assert queue.status().ready == 1
     may_end.set()
     for thread in threads:
         thread.join()
-    assert order == ["begun", "ended", "alone", "later"]
+    later.join()
+    assert order == ["ended", "alone, 1 attempt", "later"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from flask import Flask
 
 from .channels.protocols import FinalFailure
+from .definitions import InstantRetryMark
 from .errors import ConfigurationError
 from .services import Services
 from .tenancy import MultiTenantConfiguration
@@ -69,6 +70,12 @@ class Config:
     is_cached: bool = False
     #: Whether what is kept is trusted until it is cleared.
     is_trusting: bool = False
+
+    @property
+    def instant_retry(self) -> InstantRetryMark | None:
+        """What every command has that says nothing of retries itself."""
+        times = self.instant_retries
+        return InstantRetryMark(times=times) if times else None
 
     @property
     def hash(self) -> str:

@@ -6,6 +6,7 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from flask import Flask
 
@@ -17,6 +18,7 @@ from .channels.dead_letters import Failure
 from .channels.opening import ChannelSurroundings
 from .channels.protocols import Channel
 from .channels.protocols import ChannelStatus
+from .channels.protocols import DEAD_LETTER_CHANNEL
 from .channels.protocols import FinalFailure
 from .channels.protocols import Outbox
 from .channels.protocols import Source
@@ -26,6 +28,7 @@ from .consuming import Outcome
 from .consuming import Stopping
 from .consuming import Worker
 from .consuming.company import Company
+from .consuming.failures import default_target
 from .consuming.failures import Recovery
 from .consuming.final_failures import FinalFailures
 from .consuming.processing import Environment
@@ -36,7 +39,6 @@ from .errors import ConfigurationError
 from .errors import did_you_mean
 from .errors import UnknownChannelError
 from .storage.failures import is_outage
-from .storage.failures import is_transient
 from .storage.outbox import SessionOutbox
 from .storage.ticks import DatabaseTicks
 from .storage.ticks import MemoryTicks
@@ -46,29 +48,36 @@ from .system import MessagingSystem
 from .system.asynchronous import Channels
 
 
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """What the application says of failed messages.
+
+    :param default_error_channel: ``ECOTONE_DEFAULT_ERROR_CHANNEL``.
+    :param on_exhausted: ``ECOTONE_ON_EXHAUSTED``.
+    """
+
+    handlers: tuple[ErrorHandler, ...]
+    default_error_channel: str | None
+    on_exhausted: FinalFailure | None
+
+
 class Messaging:
     """The channels of one application.
 
     :param declared: The channels that the extension was given.
-    :param handlers: What becomes of failed messages.
-    :param default_error_channel: ``ECOTONE_DEFAULT_ERROR_CHANNEL``.
-    :param on_exhausted: ``ECOTONE_ON_EXHAUSTED``.
+    :param failures: What becomes of failed messages.
     """
 
     def __init__(
         self,
         app: Flask,
         declared: Iterable[t.Any],
-        handlers: Iterable[ErrorHandler],
-        default_error_channel: str | None,
-        on_exhausted: FinalFailure | None,
+        failures: Failures,
         databases: AppDatabases | None,
         transaction: SessionTransaction | None,
     ) -> None:
         self._app = app
-        self._handlers = tuple(handlers)
-        self._default_error_channel = default_error_channel
-        self._on_exhausted = on_exhausted
+        self._failures = failures
         self._databases = databases
         self._transaction = transaction
         self._log = app.logger.getChild("ecotone")
@@ -111,17 +120,15 @@ class Messaging:
         )
         recovery = Recovery(
             system,
-            self._handlers,
-            self._default_error_channel,
+            self._failures.handlers,
+            self._failures.default_error_channel,
             final,
             is_outage,
             self._log,
         )
         for endpoint in system.connected:
             recovery.check(endpoint)
-        environment = Environment(
-            self._app.app_context, self._transaction, is_outage, is_transient
-        )
+        environment = Environment(self._app.app_context, self._transaction, is_outage)
         self._system = system
         self._processor = Processor(system, environment, recovery, self._log)
 
@@ -130,23 +137,23 @@ class Messaging:
 
         :raises ConfigurationError: Dead letters are asked for, and nothing keeps them.
         """
-        parks = FinalFailure.DEAD_LETTER
+        parks, said = FinalFailure.DEAD_LETTER, self._failures.on_exhausted
         if self.dead_letters is not None:
-            return self._on_exhausted or parks
+            return said or parks
         asking = [
             f"on_exhausted of the channel {source.channel!r}"
             for name in self.channels.names
             for source in self.channels.get(name).sources()
             if source.on_exhausted is parks
         ]
-        if self._on_exhausted is parks:
+        if said is parks:
             asking.append("ECOTONE_ON_EXHAUSTED")
         if asking:
             raise ConfigurationError(
                 f"{asking[0]} is {parks.value!r}, and nothing keeps dead letters here:"
                 " that takes a DatabaseChannel. Give Ecotone one, or say 'resend'."
             )
-        return self._on_exhausted or FinalFailure.RESEND
+        return said or FinalFailure.RESEND
 
     @property
     def names(self) -> list[str]:
@@ -234,20 +241,27 @@ def make_schedules(
     system: MessagingSystem,
     databases: AppDatabases | None,
     transaction: SessionTransaction | None,
+    failures: Failures,
 ) -> Schedules:
     """Return the schedules of an application, ready for a worker."""
-    environment = Environment(app.app_context, transaction, is_outage, is_transient)
+    target = default_target(failures.handlers, failures.default_error_channel)
+    # A firing is no message that could be a dead letter: it is only logged.
+    error_channel = None if target == DEAD_LETTER_CHANNEL else target
+    environment = Environment(app.app_context, transaction, is_outage)
     logger = app.logger.getChild("ecotone")
     listed = system.schedules.values()
     if databases is None:
-        return Schedules(system, listed, MemoryTicks(), environment, logger)
+        alone = MemoryTicks()
+        return Schedules(
+            system, listed, alone, environment, logger, error_channel=error_channel
+        )
     ticks = DatabaseTicks(
         databases.session,
         lambda: databases.engine(None),
         lambda: databases.engine(databases.tenants()[0]),
     )
     clock = SteadyClock(ticks.time)
-    return Schedules(system, listed, ticks, environment, logger, clock)
+    return Schedules(system, listed, ticks, environment, logger, clock, error_channel)
 
 
 def is_channel(given: t.Any) -> bool:

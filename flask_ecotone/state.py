@@ -24,7 +24,6 @@ from .consuming import ErrorHandler
 from .consuming.scheduling import Schedules
 from .databases import AppDatabases
 from .databases import used_features
-from .definitions import InstantRetryMark
 from .discovery import Catalogue
 from .errors import ConfigurationError
 from .errors import EcotoneError
@@ -34,12 +33,12 @@ from .gateways import CommandBus
 from .gateways import EventBus
 from .gateways import QueryBus
 from .message import checked_metadata
+from .messaging import Failures
 from .messaging import make_schedules
 from .messaging import Messaging
 from .scanning import Scan
 from .scanning import Scanner
 from .services import Services
-from .storage.failures import is_transient
 from .storage.models import SQLAlchemyRepository
 from .storage.statements import SessionStatements
 from .storage.tables import Feature
@@ -274,7 +273,6 @@ class EcotoneState:
         if config.test and self.recorder is None:
             self.recorder = MessageRecorder()
         messaging = self._open_channels(transaction)
-        retries = config.instant_retries
         system = compile_system(
             catalogue,
             Configuration(
@@ -283,8 +281,7 @@ class EcotoneState:
                 logger=self._app.logger.getChild("ecotone"),
                 transaction=transaction,
                 models=models,
-                retry=InstantRetryMark(times=retries) if retries else None,
-                is_transient=is_transient,
+                retry=config.instant_retry,
                 observer=self.recorder.record if self.recorder else None,
                 spy=self.recorder.spy if self.recorder else None,
                 provider=self._provider(),
@@ -309,7 +306,9 @@ class EcotoneState:
             messaging.complete(system)
             services.provide_value(DeadLetter, messaging.dead_letters)
         self.messaging = messaging
-        self.schedules = make_schedules(self._app, system, self.databases, transaction)
+        self.schedules = make_schedules(
+            self._app, system, self.databases, transaction, self._failures
+        )
         self.scanner.remember(scan, system)
         self._system = system
         return system
@@ -350,12 +349,15 @@ class EcotoneState:
         return Messaging(
             self._app,
             declared.channels,
-            declared.error_handlers,
-            self.config.default_error_channel,
-            self.config.on_exhausted,
+            self._failures,
             self.databases,
             transaction,
         )
+
+    @property
+    def _failures(self) -> Failures:
+        config, told = self.config, self.declarations.error_handlers
+        return Failures(told, config.default_error_channel, config.on_exhausted)
 
     def _find_buses(self, services: Services) -> None:
         self.command_bus = services.get(CommandBus)
@@ -369,8 +371,7 @@ class EcotoneState:
         """
         system = self.system
         if self.messaging is None and system.schedules:
-            default = self.config.default_error_channel
-            messaging = Messaging(self._app, (), (), default, None, None, None)
+            messaging = Messaging(self._app, (), self._failures, None, None)
             messaging.complete(system)
             return messaging
         return self.messaging

@@ -93,17 +93,14 @@ class Recovery:
         logger: Logger,
     ) -> None:
         self._system = system
-        self._handlers = {each.error_channel: each for each in handlers}
-        fallback = ErrorHandler()
-        self._handlers.setdefault(fallback.error_channel, fallback)
-        self._default = default or fallback.error_channel
-        if default is None and len(self._handlers) == 2:
-            # The one that the application has configured itself.
-            self._default = next(iter(self._handlers))
+        self._handlers, self._default = _configured(handlers, default)
         self._final = final
         self._is_outage = is_outage
         self._log = logger
         self._check(self._default, "ECOTONE_DEFAULT_ERROR_CHANNEL")
+        for name, each in self._handlers.items():
+            if each.dead_letter is not None:
+                self._check(each.dead_letter, f"ErrorHandler({name!r})")
 
     def check(self, endpoint: Endpoint) -> None:
         """Refuse an error channel that isn't there.
@@ -249,6 +246,30 @@ class Recovery:
                 " of an @internal_handler that takes a FailedMessage, 'dead_letter' or"
                 " 'nullChannel'."
             ) from error
+
+
+def default_target(handlers: Iterable[ErrorHandler], default: str | None) -> str | None:
+    """Return where goes in the end what failed and says nothing itself.
+
+    :param default: The name of the error channel, if the application says it.
+    :return: The input of an internal handler, ``"dead_letter"``, ``"nullChannel"`` or
+        ``None`` if nothing is said.
+    """
+    by_name, name = _configured(handlers, default)
+    found = by_name.get(name)
+    return name if found is None else found.dead_letter
+
+
+def _configured(
+    handlers: Iterable[ErrorHandler], default: str | None
+) -> tuple[dict[str, ErrorHandler], str]:
+    by_name = {each.error_channel: each for each in handlers}
+    fallback = ErrorHandler()
+    if default is None and len(by_name) == 1:
+        # The one that the application has configured itself.
+        default = next(iter(by_name))
+    by_name.setdefault(fallback.error_channel, fallback)
+    return by_name, default or fallback.error_channel
 
 
 def _settling(source: Source, delivery: Delivery) -> Callable[[], bool]:

@@ -50,13 +50,11 @@ class Environment:
 
     :param context: Makes the app context of one message.
     :param is_outage: Whether the database is the reason of an error.
-    :param is_transient: Whether an error may not come again.
     """
 
     context: Callable[[], AbstractContextManager[t.Any]]
     transaction: Transaction | None
     is_outage: Callable[[BaseException], bool]
-    is_transient: Callable[[BaseException], bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ import threading
 import traceback
 import typing as t
 from collections.abc import Callable
+from collections.abc import Generator
 from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
 from logging import Logger
@@ -24,6 +26,7 @@ from ..message import new_id
 from ..storage.protocols import Ticks
 from ..system import MessagingSystem
 from ..system.endpoint import ScheduledEndpoint
+from ..system.schedules import FailedFiringError
 from .failures import FailedMessage
 from .final_failures import class_name
 from .processing import Environment
@@ -36,9 +39,8 @@ _SECOND = datetime.timedelta(seconds=1)
 #: A worker that starts fires a tick that is no older than this, if the schedule ran
 #: before: a restart loses nothing.
 _GRACE = 60 * _SECOND
-#: How long to leave alone what another worker fires, or what failed in passing.
+#: How long to leave alone what another worker fires.
 _PAUSE = 0.5 * _SECOND
-_REPEATS: t.Final = 3
 #: Ticks of one schedule that are fired in a row before others have their turn.
 _IN_A_ROW: t.Final = 10
 #: How far to look back for the latest tick, from near to far.
@@ -59,7 +61,6 @@ class Schedule:
     upcoming: datetime.datetime | None = None
     #: When to try again what couldn't be fired.
     again_at: datetime.datetime | None = None
-    failures: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -69,7 +70,7 @@ class Schedule:
 
     def pass_to(self, moment: datetime.datetime) -> None:
         """Be done with the ticks up to a moment."""
-        self.done, self.again_at, self.failures = moment, None, 0
+        self.done, self.again_at = moment, None
         self.upcoming = self.endpoint.timing.next_after(moment)
 
     def due(self, now: datetime.datetime) -> datetime.datetime | None:
@@ -114,6 +115,7 @@ class Schedules:
 
     :param endpoints: What there is to fire.
     :param clock: Returns the seconds since the epoch, in an app context.
+    :param error_channel: Where failures are told of those that don't say it.
     """
 
     def __init__(
@@ -124,12 +126,14 @@ class Schedules:
         environment: Environment,
         logger: Logger,
         clock: Callable[[], float] | None = None,
+        error_channel: str | None = None,
     ) -> None:
         self._system = system
         self._ticks = ticks
         self._environment = environment
         self._log = logger
         self._clock = clock or ticks.time
+        self._error_channel = error_channel
         self._listed = tuple(endpoints)
         self._schedules: tuple[Schedule, ...] | None = None
         self._starting = threading.Lock()
@@ -159,6 +163,7 @@ class Schedules:
             self._environment,
             self._log,
             self._clock,
+            self._error_channel,
         )
 
     def due(self, now: datetime.datetime) -> list[str]:
@@ -175,17 +180,23 @@ class Schedules:
 
         :raises OutageError: The database is gone.
         """
+        return sum(1 for _ in self.firings())
+
+    def firings(self) -> Generator[bool, None, None]:
+        """Fire what is due, one after the other, and yield whether it succeeded.
+
+        :raises OutageError: The database is gone.
+        """
         if not self._listed:
-            return 0
-        now, fired = self._now(), 0
+            return
+        now = self._now()
         for schedule in self._started(now):
             # Another thread of this worker may be at it.
             if schedule.lock.acquire(blocking=False):
                 try:
-                    fired += self._run(schedule, now)
+                    yield from self._run(schedule, now)
                 finally:
                     schedule.lock.release()
-        return fired
 
     def next_due(self) -> float | None:
         """Return in how many seconds something is due; ``None`` if nothing ever is."""
@@ -200,23 +211,19 @@ class Schedules:
         ]
         return max(0.0, min(waits)) if waits else None
 
-    def _run(self, schedule: Schedule, now: datetime.datetime) -> int:
-        fired = 0
-        while fired < _IN_A_ROW and (tick := self._due(schedule, now)) is not None:
+    def _run(self, schedule: Schedule, now: datetime.datetime) -> Iterator[bool]:
+        for _ in range(_IN_A_ROW):
+            tick = self._due(schedule, now)
+            if tick is None:
+                return
             try:
-                fired += self._fire(schedule, tick)
+                is_success = self._fire(schedule, tick)
             except TickBusyError:
                 schedule.again_at = now + _PAUSE
-                break
-            except _PassingError as error:
-                schedule.failures += 1
-                schedule.again_at = now + _PAUSE
-                self._log.warning(
-                    "%r failed in passing and is fired again (%s).", schedule.id, error
-                )
-                break
+                return
             schedule.pass_to(tick)
-        return fired
+            if is_success is not None:
+                yield is_success
 
     def _due(
         self, schedule: Schedule, now: datetime.datetime
@@ -247,49 +254,49 @@ class Schedules:
         found: int | None = endpoint.for_tenant(ask)
         return None if found is None else _moment(found / 1000)
 
-    def _fire(self, schedule: Schedule, tick: datetime.datetime) -> bool:
+    def _fire(self, schedule: Schedule, tick: datetime.datetime) -> bool | None:
+        """Fire a tick; return whether that succeeded, ``None`` if it was fired."""
         endpoint, at = schedule.endpoint, round(tick.timestamp() * 1000)
-        may_repeat = schedule.failures < _REPEATS
-
-        def fire() -> bool:
-            # Who comes late finds out without a transaction.
-            ticks = self._ticks
-            last = self._last_taken(endpoint)
-            if last is not None and last >= tick:
-                return False
-            take = ticks.take if endpoint.is_transactional else ticks.take_at_once
-            return endpoint.fire(tick, lambda: take(endpoint.id, at))
-
+        ticks = self._ticks
+        take = ticks.take if endpoint.is_transactional else ticks.take_at_once
+        # Who comes late finds out without a transaction.
+        last = self._surely(lambda: self._last_taken(endpoint))
+        if last is not None and last >= tick:
+            return None
         try:
-            return self._surely(fire)
+            is_fired = self._surely(
+                lambda: endpoint.fire(tick, lambda: take(endpoint.id, at))
+            )
+            return is_fired or None
         except (OutageError, TickBusyError):
             raise
+        except FailedFiringError as error:
+            failed = t.cast(Exception, error.__cause__)
         except Exception as error:
-            if may_repeat and self._environment.is_transient(error):
-                raise _PassingError(str(error)) from error
+            # The transaction that took the tick was lost as well.
             failed = error
-        # It was rolled back together with the work; what failed is done with.
-        self._surely(lambda: self._give_up(endpoint, tick, at, failed))
-        return True
-
-    def _give_up(
-        self,
-        endpoint: ScheduledEndpoint,
-        tick: datetime.datetime,
-        at: int,
-        error: Exception,
-    ) -> None:
-        endpoint.for_tenant(lambda: self._ticks.take_at_once(endpoint.id, at))
-        target = endpoint.error_channel
-        if target == NULL_CHANNEL:
-            return
-        if target is None:
-            self._log.error(
-                "The schedule %r failed at its tick %s.",
-                endpoint.id,
-                tick.isoformat(),
-                exc_info=error,
+            self._surely(
+                lambda: endpoint.for_tenant(lambda: ticks.take_at_once(endpoint.id, at))
             )
+        self._surely(lambda: self._tell(endpoint, tick, failed))
+        return False
+
+    def _tell(
+        self, endpoint: ScheduledEndpoint, tick: datetime.datetime, error: Exception
+    ) -> None:
+        target = endpoint.error_channel or self._error_channel
+        if target == NULL_CHANNEL:
+            self._log.warning(
+                "The schedule %r failed at its tick %s: %s.", endpoint.id, tick, error
+            )
+            return
+        self._log.error(
+            "The schedule %r failed at its tick %s.",
+            endpoint.id,
+            tick.isoformat(),
+            exc_info=error,
+        )
+        if target is None:
             return
         headers = {DUE_AT: tick}
         failed = FailedMessage(
@@ -337,10 +344,6 @@ class Schedules:
             if self._environment.is_outage(error):
                 raise OutageError(str(error)) from error
             raise
-
-
-class _PassingError(Exception):
-    """A firing failed for a reason that may be gone the next time."""
 
 
 def _moment(seconds: float) -> datetime.datetime:

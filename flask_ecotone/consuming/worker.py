@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from dataclasses import field
 from functools import partial
@@ -172,11 +173,14 @@ class Worker:
         return has_worked
 
     def _fire(self, schedules: Schedules) -> bool:
-        with self._company.working():
-            fired = schedules.run_due()
-        for _ in range(fired):
-            self.outcome.count(is_success=True)
-        return fired > 0
+        has_fired = False
+        with self._company.working(), closing(schedules.firings()) as firings:
+            for is_success in firings:
+                has_fired = True
+                self.outcome.count(is_success=is_success)
+                if self._is_done():
+                    break
+        return has_fired
 
     def _claim(self, source: Source) -> Sequence[Delivery]:
         limit = source.batch

@@ -129,6 +129,10 @@ class Transaction(t.Protocol):
         """Call ``proceed`` in the active unit of work, or in a new one that commits."""
         ...
 
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether what failed may succeed when it is done again at once."""
+        ...
+
     def may_repeat(self) -> bool:
         """Whether what is about to run could be repeated if it fails."""
         ...

@@ -12,7 +12,7 @@ import sqlalchemy.orm as sa_orm
 from sqlalchemy.dialects import postgresql
 
 from ..errors import TickBusyError
-from .session import begin_immediate
+from .apart import apart
 from .tables import ensure
 from .tables import now_ms
 from .tables import ticks
@@ -84,8 +84,7 @@ class DatabaseTicks:
         engine = self._engine()
         if (id(engine), schedule) not in self._prepared:
             ensure(engine)
-            with engine.begin() as connection:
-                _insert(connection, schedule, _LOCK)
+            apart(engine, lambda connection: _insert(connection, schedule, _LOCK))
             self._prepared.add((id(engine), schedule))
 
     def time(self) -> float:
@@ -110,9 +109,9 @@ class DatabaseTicks:
 
     def take_at_once(self, schedule: str, due_at: int) -> bool:
         """Take a tick for good, in a transaction of its own."""
-        with self._engine().begin() as connection:
-            begin_immediate(connection, is_fresh=True)
-            return _take(connection, schedule, due_at)
+        return apart(
+            self._engine(), lambda connection: _take(connection, schedule, due_at)
+        )
 
 
 def _take(connection: sa.Connection, schedule: str, due_at: int) -> bool:

@@ -16,6 +16,7 @@ from ..errors import TenancyError
 from ..errors import UnitOfWorkError
 from .batches import Batch
 from .batches import current
+from .failures import is_transient
 from .session import begin_immediate
 from .session import EcotoneSession
 from .session import has_written
@@ -84,6 +85,10 @@ class SessionTransaction:
             raise
         finally:
             active.reset(token)
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether what failed may succeed when it is done again at once."""
+        return is_transient(error)
 
     def may_repeat(self) -> bool:
         """Whether a failure now could be repeated.

@@ -88,7 +88,6 @@ class Configuration:
     transaction: Transaction | None = None
     models: Iterable[ModelRepository] = ()
     retry: InstantRetryMark | None = None
-    is_transient: Callable[[BaseException], bool] = lambda error: False
     observer: Observer | None = None
     #: Told of every reply that goes to an output channel, by the channel's name.
     spy: Callable[[str, Message], None] | None = None
@@ -144,7 +143,6 @@ class _Compiler:
             configuration.provider,
             configuration.tenancy,
             configuration.channels.outbox if configuration.channels else None,
-            configuration.is_transient,
         )
         self._channels = configuration.channels
         self._resolution = Resolution(

@@ -123,7 +123,8 @@ class ScheduledEndpoint:
     #: Whether it runs in a unit of work.
     is_transactional: bool
     #: Runs it for a tick. What is given is called first, as part of the unit of work,
-    #: and says whether the tick is still to be fired. Returns the same.
+    #: and says whether the tick is still to be fired. Returns the same. What it raises
+    #: is a FailedFiringError if the tick is done with nevertheless.
     fire: Callable[[datetime.datetime, Callable[[], bool]], bool]
     #: Calls something with the tenant active for which it is fired.
     for_tenant: Callable[[Callable[[], t.Any]], t.Any]

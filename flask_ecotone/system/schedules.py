@@ -27,6 +27,7 @@ from ..errors import ConfigurationError
 from ..errors import DuplicateHandlerError
 from ..errors import HandlerSignatureError
 from ..errors import TenancyError
+from ..errors import TickBusyError
 from ..handling.arguments import arguments
 from ..handling.arguments import plan
 from ..handling.calls import late_bound
@@ -49,6 +50,11 @@ from .surroundings import retrying
 from .surroundings import Surroundings
 from .surroundings import through
 from .system import MessagingSystem
+
+
+class FailedFiringError(Exception):
+    """A firing failed for good, for its cause, and its tick is done with."""
+
 
 #: Told of what is sent to an output channel.
 Spy = Callable[[str, Message], None]
@@ -133,26 +139,47 @@ class _Compiler:
     ) -> Callable[[datetime.datetime, Callable[[], bool]], bool]:
         around = self._around
         transaction = around.transaction if is_transactional else None
-        retry = marked.mark(InstantRetryMark) or around.retry
+        asked = of_worker(marked.mark(InstantRetryMark) or around.retry, around)
         tenant_of = self._tenant_of(marked)
 
+        def patience(error: BaseException) -> int:
+            is_over = isinstance(error, (FailedFiringError, TickBusyError))
+            return 0 if is_over else asked(error)
+
         def fire(due_at: datetime.datetime, take: Callable[[], bool]) -> bool:
-            def taken(message: Message) -> bool:
-                if not take():
-                    return False
-                call(message)
+            attempts, is_taken = 0, False
+
+            def apart(message: Message) -> bool:
+                nonlocal is_taken
+                # What is taken for good isn't taken again by a further attempt.
+                is_taken = is_taken or take()
+                if is_taken:
+                    call(message)
+                return is_taken
+
+            def joined(message: Message) -> bool:
+                nonlocal attempts
+                attempts += 1
+                assert transaction is not None
+                failed = None
+                with transaction.batch():
+                    if not transaction.run(None, take):
+                        return False
+                    try:
+                        transaction.run(None, lambda: call(message))
+                    except Exception as error:
+                        if attempts <= patience(error):
+                            raise
+                        failed = error
+                # The tick is done with, in the transaction that kept others from it.
+                if failed is not None:
+                    raise FailedFiringError from failed
                 return True
 
-            def attempt(message: Message) -> bool:
-                if transaction is None:
-                    return taken(message)
-                return t.cast(bool, transaction.run(None, lambda: taken(message)))
-
-            flow: Flow = attempt
+            flow: Flow = apart if transaction is None else joined
             if around.outbox is not None:
-                flow = around.outbox.collecting(attempt)
-            flow = around.for_tenant(flow)
-            flow = retrying(flow, of_worker(retry, around), around)
+                flow = around.outbox.collecting(flow)
+            flow = retrying(around.for_tenant(flow), patience, around)
             message = tenant_of(around.message(None, {DUE_AT: due_at}))
             return t.cast(bool, in_context(around.context, message, flow))
 

@@ -49,8 +49,6 @@ class Surroundings:
     tenancy: Activation | None
     #: Where asynchronous endpoints send from, if there are channels.
     outbox: Outbox | None = None
-    #: Whether the database says that another attempt may succeed.
-    is_transient: Callable[[BaseException], bool] = lambda error: False
 
     def for_tenant(self, flow: Flow) -> Flow:
         """Return a flow that runs with the tenant of the message active."""
@@ -146,13 +144,15 @@ def of_worker(retry: InstantRetryMark | None, around: Surroundings) -> Patience:
 
     Nobody waits for its answer who could decide to try again.
     """
-    is_transient, asks = around.is_transient, asked(retry) if retry else None
+    transaction, asks = around.transaction, asked(retry) if retry else None
 
     def times(error: BaseException) -> int:
         said = asks(error) if asks is not None else 0
         if said:
             return said
-        is_passing = _is_a(error, (ConcurrencyError,)) or is_transient(error)
+        if _is_a(error, (ConcurrencyError,)):
+            return _IN_PASSING
+        is_passing = transaction is not None and transaction.is_transient(error)
         return _IN_PASSING if is_passing else 0
 
     return times

@@ -88,7 +88,7 @@ class FlowChannels:
     def complete(self, system: MessagingSystem) -> None:
         """Give it the system; the channels were there before."""
         recovery = _Raising(system, self._failures)
-        environment = Environment(contextlib.nullcontext, None, _never, _never)
+        environment = Environment(contextlib.nullcontext, None, _never)
         self._processor = Processor(system, environment, recovery, _log)
 
     def run(

@@ -31,6 +31,7 @@ from ..storage.protocols import ModelRepository
 from ..system import compile_system
 from ..system import Configuration
 from ..system import MessagingSystem
+from ..system.schedules import FailedFiringError
 from .channels import FlowChannels
 from .memory import InMemoryModelRepository
 from .memory import NoStatements
@@ -246,7 +247,13 @@ class FlowTesting:
         schedules = [name for name in names if name in self.system.schedules]
         for name in schedules:
             now = datetime.datetime.now(datetime.UTC)
-            self.system.schedules[name].fire(now, lambda: True)
+            failed: BaseException | None = None
+            try:
+                self.system.schedules[name].fire(now, lambda: True)
+            except FailedFiringError as error:
+                failed = error.__cause__
+            if failed is not None:
+                raise failed
         others = [name for name in names if name not in schedules]
         if others or not schedules:
             self._flow_channels.run(others, limits, release_awaiting)

@@ -15,7 +15,6 @@ from flask_ecotone import Ecotone
 from flask_ecotone.consuming.processing import Environment
 from flask_ecotone.consuming.scheduling import Schedules
 from flask_ecotone.storage.failures import is_outage
-from flask_ecotone.storage.failures import is_transient
 from flask_ecotone.storage.ticks import DatabaseTicks
 
 UTC = datetime.UTC
@@ -57,7 +56,7 @@ class Office:
             state.system,
             state.system.schedules.values(),
             DatabaseTicks(db.session, lambda: engine, lambda: engine),
-            Environment(self.app.app_context, None, is_outage, is_transient),
+            Environment(self.app.app_context, None, is_outage),
             self.app.logger,
             lambda: self.now.timestamp(),
         )

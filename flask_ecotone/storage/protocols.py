@@ -129,6 +129,10 @@ class Transaction(t.Protocol):
         """Call ``proceed`` in the active unit of work, or in a new one that commits."""
         ...
 
+    def is_outage(self, error: BaseException) -> bool:
+        """Whether the database, and not what was done, is the reason of a failure."""
+        ...
+
     def is_transient(self, error: BaseException) -> bool:
         """Whether what failed may succeed when it is done again at once."""
         ...

@@ -16,6 +16,7 @@ from ..errors import TenancyError
 from ..errors import UnitOfWorkError
 from .batches import Batch
 from .batches import current
+from .failures import is_outage
 from .failures import is_transient
 from .session import begin_immediate
 from .session import EcotoneSession
@@ -85,6 +86,10 @@ class SessionTransaction:
             raise
         finally:
             active.reset(token)
+
+    def is_outage(self, error: BaseException) -> bool:
+        """Whether the database, and not what was done, is the reason of a failure."""
+        return is_outage(error)
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether what failed may succeed when it is done again at once."""

@@ -168,7 +168,7 @@ class _Compiler:
                     try:
                         transaction.run(None, lambda: call(message))
                     except Exception as error:
-                        if attempts <= patience(error):
+                        if attempts <= patience(error) or transaction.is_outage(error):
                             raise
                         failed = error
                 # The tick is done with, in the transaction that kept others from it.

@@ -10,11 +10,13 @@ import pytest
 import sqlalchemy as sa
 
 from flask_ecotone import FailedMessage
+from flask_ecotone import instant_retry
 from flask_ecotone import internal_handler
 from flask_ecotone import Message
 from flask_ecotone import poller
 from flask_ecotone import scheduled
 from flask_ecotone import without_transaction
+from flask_ecotone.errors import ConcurrencyError
 from flask_ecotone.message import DUE_AT
 from flask_ecotone.storage.tables import ticks
 
@@ -22,6 +24,7 @@ from .office import at_once
 from .office import Office
 
 HOUR = datetime.timedelta(hours=1)
+OFTEN = datetime.timedelta(milliseconds=50)
 
 
 def hourly(office: Office, **options: t.Any) -> t.Any:
@@ -87,6 +90,106 @@ def test_a_failed_firing_is_not_repeated(
     office.pass_time(hours=1)
     assert worker.run_due() == 1
     assert office.texts() == ["work"]
+
+
+@pytest.mark.parametrize("is_transactional", [True, False])
+def test_a_failed_tick_is_fired_by_one_worker(
+    database_url: str, is_transactional: bool
+) -> None:
+    """Eight workers at the same time don't repeat what one of them failed at."""
+    office = Office(database_url)
+    seen: list[str] = []
+
+    @scheduled(every=HOUR, endpoint_id="hourly")
+    def work(message: Message) -> None:
+        seen.append(f"{message.headers[DUE_AT]:%d %H}")
+        office.add("work")
+        raise ValueError("no paper")
+
+    office.open(work if is_transactional else without_transaction(work))
+    workers = [office.worker() for _ in range(8)]
+    at_once(workers)
+    for _ in range(5):
+        office.pass_time(hours=1)
+        assert at_once(workers) == 1
+        office.now += datetime.timedelta(seconds=1)
+        assert at_once(workers) == 0
+    assert seen == [f"05 {hour}" for hour in range(13, 18)]
+    assert office.texts() == []
+
+
+@pytest.mark.parametrize("is_transactional", [True, False])
+@pytest.mark.parametrize(("failures", "attempts"), [(2, 3), (9, 3)])
+def test_a_handler_may_ask_for_retries(
+    database_url: str, is_transactional: bool, failures: int, attempts: int
+) -> None:
+    """A firing has as many attempts as its marker says, and is one success or failure.
+
+    :param failures: How many attempts fail.
+    """
+    office = Office(database_url)
+    seen: list[int] = []
+
+    @instant_retry(2)
+    @scheduled(every=HOUR, endpoint_id="hourly")
+    def work() -> None:
+        seen.append(1)
+        office.add("work")
+        if len(seen) <= failures:
+            raise ValueError("no paper")
+        office.db.session.commit()
+
+    office.open(work if is_transactional else without_transaction(work))
+    worker, other = office.worker(), office.worker()
+    at_once([worker, other])
+    office.pass_time(hours=1)
+    assert list(worker.firings()) == [failures < attempts]
+    office.pass_time(minutes=1)
+    assert at_once([worker, other]) == 0
+    assert len(seen) == attempts
+    assert office.texts() == (["work"] if failures < attempts else [])
+
+
+def test_a_lost_race_is_fired_again(sqlite_url: str) -> None:
+    """As with messages: up to three times, without being asked to."""
+    office = Office(sqlite_url)
+    seen: list[int] = []
+
+    @scheduled(every=HOUR, endpoint_id="hourly")
+    def work() -> None:
+        seen.append(1)
+        if len(seen) < 4:
+            raise ConcurrencyError("changed by somebody else")
+        office.add("work")
+
+    office.open(work)
+    worker = office.worker()
+    worker.run_due()
+    office.pass_time(hours=1)
+    assert list(worker.firings()) == [True]
+    assert (len(seen), office.texts()) == (4, ["work"])
+
+
+def test_the_default_error_channel_is_told(sqlite_url: str) -> None:
+    """Of schedules whose poller says nothing, and the failure is logged as well."""
+    office = Office(sqlite_url)
+    office.app.config["ECOTONE_DEFAULT_ERROR_CHANNEL"] = "failures"
+
+    @scheduled(every=OFTEN, endpoint_id="often")
+    def work() -> None:
+        raise ValueError("no paper")
+
+    @internal_handler("failures")
+    def note(failed: FailedMessage) -> None:
+        office.add(f"{failed.endpoint_id}: {failed.error_message}")
+
+    office.open(work, note)
+    runner = office.app.test_cli_runner()
+    command = ["ecotone", "run", "--scheduled", "--stop-on-failure"]
+    result = runner.invoke(args=command)
+    assert result.exit_code == 1, result.output
+    assert "0 messages handled, 1 failed" in result.output
+    assert office.texts() == ["often: no paper"]
 
 
 def test_a_worker_that_dies_gives_the_tick_back(database_url: str) -> None:

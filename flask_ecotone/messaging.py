@@ -35,6 +35,7 @@ from .consuming.processing import Environment
 from .consuming.processing import Processor
 from .consuming.scheduling import Schedules
 from .databases import AppDatabases
+from .definitions import Timing
 from .errors import ConfigurationError
 from .errors import did_you_mean
 from .errors import UnknownChannelError
@@ -220,6 +221,7 @@ class Messaging:
         sign_of_life: Callable[[], None] | None = None,
         outcome: Outcome | None = None,
         schedules: Schedules | None = None,
+        timing: Timing | None = None,
     ) -> Worker:
         """Return a worker of channels, and of schedules."""
         return Worker(
@@ -233,6 +235,7 @@ class Messaging:
             outcome=outcome,
             schedules=schedules,
             company=self._company,
+            timing=timing,
         )
 
 

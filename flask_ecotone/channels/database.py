@@ -15,7 +15,9 @@ from dataclasses import field
 import sqlalchemy as sa
 
 from ..errors import ConfigurationError
+from ..storage.tables import create
 from ..storage.tables import messages
+from ..storage.tables import missing
 from ..storage.tables import now_ms
 from ..storage.tables import READY
 from ..storage.tables import WAITING
@@ -118,6 +120,21 @@ class OpenDatabaseChannel:
             insert_one(connection, self.name, envelopes[0])
         elif envelopes:
             insert_many(connection, self.name, envelopes)
+
+    def is_initialized(self) -> bool:
+        """Whether our tables are in the database of each tenant."""
+        return not any(missing(engine) for engine in self._engines())
+
+    def initialize(self) -> None:
+        """Make our tables where they are missing."""
+        for engine in self._engines():
+            create(engine)
+
+    def delete(self) -> None:
+        """Do nothing: the tables are those of other channels as well."""
+
+    def _engines(self) -> list[sa.Engine]:
+        return [self._databases.engine(each) for each in self._databases.tenants()]
 
     def sources(self) -> Sequence[DatabaseSource]:
         """Return a source for the database of each tenant."""

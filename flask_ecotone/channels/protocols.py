@@ -306,6 +306,23 @@ class Channel(t.Protocol):
         ...
 
 
+@t.runtime_checkable
+class Managed(t.Protocol):
+    """A channel that something is set up for, such as a queue at a broker."""
+
+    def is_initialized(self) -> bool:
+        """Whether it is set up."""
+        ...
+
+    def initialize(self) -> None:
+        """Set up what is missing."""
+        ...
+
+    def delete(self) -> None:
+        """Delete what was set up for this channel alone; it is empty."""
+        ...
+
+
 class ChannelConfiguration(t.Protocol):
     """What an application says about a channel. It opens one for each application."""
 

@@ -93,10 +93,13 @@ def list_command(as_json: bool, channels: bool) -> None:
         Kind     Message     Handler            Location         Channel  …
         command  PlaceOrder  shop.orders:place  shop/orders.py…  direct   …
 
-    For scripts there is JSON, a list of objects with the same keys for each endpoint:
+    For scripts there is JSON, a list of objects with the same keys for each endpoint.
+    Schedules follow; their kind is "scheduled", their message is when they run, and
+    only they have "next_run", in UTC as ISO 8601 has it:
 
     \b
         flask ecotone list --json | jq '.[].message'
+        flask ecotone list --json | jq '.[] | select(.next_run) | .next_run'
         flask ecotone list --channels --json
     """
     if channels:
@@ -107,7 +110,7 @@ def list_command(as_json: bool, channels: bool) -> None:
         for endpoint in current_app.extensions["ecotone"].system.endpoints
     ]
     if as_json:
-        click.echo(json.dumps(endpoints, indent=2))
+        click.echo(json.dumps([*endpoints, *_schedules()], indent=2))
         return
     if endpoints:
         _print_endpoints(endpoints)
@@ -121,22 +124,24 @@ def list_command(as_json: bool, channels: bool) -> None:
 
 
 def _list_schedules() -> None:
-    schedules = current_app.extensions["ecotone"].system.schedules
-    if not schedules:
-        return
-    click.echo()
+    schedules = _schedules()
+    if schedules:
+        click.echo()
+        headings = ("Schedule", "When", "Next run")
+        keys = ("endpoint_id", "message", "next_run")
+        print_table(headings, [[each[key] for key in keys] for each in schedules])
+
+
+def _schedules() -> list[dict[str, t.Any]]:
+    """Return a summary of plain values of each schedule, with its next run."""
     now = datetime.datetime.now(datetime.UTC)
-    print_table(
-        ("Schedule", "When", "Next run"),
-        [
-            (
-                name,
-                str(each.timing),
-                each.timing.next_after(now).isoformat(sep=" ", timespec="seconds"),
-            )
-            for name, each in schedules.items()
-        ],
-    )
+    return [
+        {
+            **each.describe(),
+            "next_run": each.timing.next_after(now).isoformat(timespec="seconds"),
+        }
+        for each in current_app.extensions["ecotone"].system.schedules.values()
+    ]
 
 
 def _list_channels(as_json: bool) -> None:

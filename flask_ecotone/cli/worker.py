@@ -25,6 +25,8 @@ from ..channels.listening import Listener
 from ..consuming import Limits
 from ..consuming import Outcome
 from ..consuming import Stopping
+from ..consuming.scheduling import Schedules
+from ..decorators.timing import Cron
 from ..errors import ConfigurationError
 from ..handling.console import spelling
 from ..messaging import Messaging
@@ -95,6 +97,14 @@ def _respelled(args: list[str]) -> Iterator[str]:
     "--finish-when-no-messages", is_flag=True, help="Stop when there is nothing to do."
 )
 @click.option(
+    "--cron",
+    is_flag=False,
+    flag_value="",
+    default=None,
+    metavar="[EXPR]",
+    help="Work at these times only; without EXPR do what is due, and end.",
+)
+@click.option(
     "--threads",
     type=click.IntRange(1),
     default=1,
@@ -130,6 +140,7 @@ def run_command(
     memory_limit: int | None,
     stop_on_failure: bool,
     finish_when_no_messages: bool,
+    cron: str | None,
     threads: int,
     processes: int,
     poll_interval: float | None,
@@ -142,6 +153,14 @@ def run_command(
         flask ecotone run orders notifications --threads 4
         flask ecotone run --scheduled
         flask ecotone run --all --finish-when-no-messages
+        flask ecotone run --all --cron
+        flask ecotone run imports --cron "0 3 * * *"
+
+    With --cron alone it handles what lies in the channels, fires each schedule that
+    became due since the last run, and ends: for the crontab of a system without a
+    worker that runs all the time. A schedule that is new begins with its first run.
+    With an expression of five fields, on the clocks of UTC, the worker stays and begins
+    to work at these times, until there is nothing more to do.
 
     SIGTERM, SIGINT and SIGQUIT ask it to stop: the message at hand is finished, the
     others go back. A second signal gives the message at hand back, too. SIGUSR1 prints
@@ -153,7 +172,7 @@ def run_command(
         listed = ", ".join([*messaging.names, *schedules.ids]) or "none"
         raise click.UsageError(f"Name channels, or say --all. There are: {listed}.")
     ids = [n for n in schedules.ids if all_channels or scheduled or n in names]
-    schedules = schedules.only(ids)
+    timing, schedules = _timing(cron), _only(schedules, ids, cron)
     names = tuple(dict.fromkeys(n for n in names if n not in ids))
     names = tuple(messaging.names) if all_channels else names
     messaging.sources(names)
@@ -164,7 +183,7 @@ def run_command(
         execution_time=execution_time_limit / 1000,
         memory=_memory_limit() if memory_limit is None else memory_limit,
         stops_on_failure=stop_on_failure,
-        finishes_when_empty=finish_when_no_messages,
+        finishes_when_empty=finish_when_no_messages or cron == "",
     )
     stopping, outcome = Stopping(), Outcome()
     listening = _listening(messaging, names, stopping)
@@ -182,19 +201,46 @@ def run_command(
                 sign_of_life=health_file.touch if health_file and is_first else None,
                 outcome=outcome,
                 schedules=schedules if ids else None,
+                timing=timing,
             ).run()
 
         try:
             _work(work, threads, stopping, limits)
         except Aborted:
             outcome.reason = "aborted"
+    _say(outcome)
+    if outcome.is_broken_off or (stop_on_failure and outcome.failed):
+        sys.exit(1)
+
+
+def _say(outcome: Outcome) -> None:
     click.echo(
         f"Stopped ({outcome.reason}): {outcome.handled} messages handled,"
         f" {outcome.failed} failed.",
         err=True,
     )
-    if outcome.is_broken_off or (stop_on_failure and outcome.failed):
-        sys.exit(1)
+
+
+def _only(schedules: Schedules, ids: Sequence[str], cron: str | None) -> Schedules:
+    if cron == "" and ids and current_app.extensions["ecotone"].databases is None:
+        raise ConfigurationError(
+            "--cron fires the schedules that became due since the last run, and only a"
+            " database keeps when that was. The application has none: let a worker run"
+            " all the time."
+        )
+    return schedules.only(ids, catches_up=cron == "")
+
+
+def _timing(cron: str | None) -> Cron | None:
+    if not cron:
+        return None
+    try:
+        return Cron(cron)
+    except ConfigurationError as error:
+        raise click.BadParameter(
+            f"{error} Without an expression --cron stands behind the names.",
+            param_hint="--cron",
+        ) from error
 
 
 def _announce(names: Sequence[str], schedules: Sequence[str]) -> None:

@@ -127,6 +127,7 @@ class Schedules:
         logger: Logger,
         clock: Callable[[], float] | None = None,
         error_channel: str | None = None,
+        catches_up: bool = False,
     ) -> None:
         self._system = system
         self._ticks = ticks
@@ -134,6 +135,7 @@ class Schedules:
         self._log = logger
         self._clock = clock or ticks.time
         self._error_channel = error_channel
+        self._catches_up = catches_up
         self._listed = tuple(endpoints)
         self._schedules: tuple[Schedule, ...] | None = None
         self._starting = threading.Lock()
@@ -143,9 +145,11 @@ class Schedules:
         """The names of the schedules."""
         return [endpoint.id for endpoint in self._listed]
 
-    def only(self, ids: Iterable[str]) -> Schedules:
+    def only(self, ids: Iterable[str], *, catches_up: bool = False) -> Schedules:
         """Return some of them, as one worker process runs them.
 
+        :param catches_up: Whether a process runs now and then only, so that what became
+            due since the last one is due, and one that is new begins now.
         :raises UnknownEndpointError: One of them isn't there.
         """
         by_id = {endpoint.id: endpoint for endpoint in self._listed}
@@ -164,6 +168,7 @@ class Schedules:
             self._log,
             self._clock,
             self._error_channel,
+            catches_up,
         )
 
     def due(self, now: datetime.datetime) -> list[str]:
@@ -241,10 +246,21 @@ class Schedules:
         endpoint = schedule.endpoint
         last = self._surely(lambda: self._last_taken(endpoint))
         if last is None:
+            if self._catches_up:
+                self._note_begin(endpoint, now)
             return schedule.begins
-        if schedule.endpoint.misfire is Misfire.SKIP:
+        if schedule.endpoint.misfire is Misfire.SKIP and not self._catches_up:
             return max(last, schedule.begins - _GRACE)
         return last
+
+    def _note_begin(self, endpoint: ScheduledEndpoint, now: datetime.datetime) -> None:
+        # The next process is to know since when there is something to catch up with.
+        at = round(now.timestamp() * 1000)
+        self._surely(
+            lambda: endpoint.for_tenant(
+                lambda: self._ticks.take_at_once(endpoint.id, at)
+            )
+        )
 
     def _last_taken(self, endpoint: ScheduledEndpoint) -> datetime.datetime | None:
         def ask() -> int | None:
@@ -326,8 +342,9 @@ class Schedules:
     def _started(self, now: datetime.datetime) -> tuple[Schedule, ...]:
         with self._starting:
             if self._schedules is None:
+                delays = 0 if self._catches_up else 1
                 self._schedules = tuple(
-                    Schedule(each, now + each.initial_delay * _SECOND / 1000)
+                    Schedule(each, now + delays * each.initial_delay * _SECOND / 1000)
                     for each in self._listed
                 )
             return self._schedules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 import threading
 import time
@@ -15,6 +16,7 @@ from logging import Logger
 
 from ..channels.protocols import Delivery
 from ..channels.protocols import Source
+from ..definitions import Timing
 from .company import Company
 from .final_failures import GivenBackError
 from .leases import Leases
@@ -99,6 +101,8 @@ class Worker:
     :param sign_of_life: Called once a second while messages come or are waited for.
     :param schedules: What to fire between messages.
     :param company: The other workers in this process.
+    :param timing: When to begin to work, until there is nothing more to do; always
+        unless given.
     """
 
     def __init__(
@@ -114,7 +118,9 @@ class Worker:
         outcome: Outcome | None = None,
         schedules: Schedules | None = None,
         company: Company | None = None,
+        timing: Timing | None = None,
     ) -> None:
+        self._timing = timing
         self._company = company or Company()
         self._sources = sources
         self._schedules = schedules
@@ -137,11 +143,17 @@ class Worker:
     def run(self) -> Outcome:
         """Work until a limit is reached or somebody asks to stop."""
         with self._leases:
+            has_worked = False
             while not self._is_done():
+                if self._timing is not None and not has_worked:
+                    self._wait_for(self._timing)
+                    if self._is_done():
+                        break
                 try:
                     has_worked = self._round()
                 except OutageError as error:
                     self._back_off(error)
+                    has_worked = True
                     continue
                 self._outages = 0
                 if has_worked or self._is_done():
@@ -149,7 +161,8 @@ class Worker:
                 if self.limits.finishes_when_empty:
                     self.outcome.reason = "no messages"
                     break
-                self._idle()
+                if self._timing is None:
+                    self._idle()
         return self.outcome
 
     def _round(self) -> bool:
@@ -297,6 +310,12 @@ class Worker:
                 source.channel,
                 error,
             )
+
+    def _wait_for(self, timing: Timing) -> None:
+        now = datetime.datetime.now(datetime.UTC)
+        due = time.monotonic() + (timing.next_after(now) - now).total_seconds()
+        while (left := due - time.monotonic()) > 0 and not self._is_done():
+            self.stopping.wait(self._remaining(min(left, 1.0)))
 
     def _idle(self) -> None:
         wait = self._poll_interval

@@ -116,6 +116,8 @@ class ScheduledEndpoint:
     marked: Marked[ScheduledMark]
     timing: Timing
     misfire: Misfire
+    #: The interceptors that apply, as ``module:qualname``, in the order they run.
+    interceptors: tuple[str, ...]
     #: Milliseconds from the start of a worker to the first firing.
     initial_delay: int
     #: Where failures are told; ``None`` if they are logged.
@@ -128,3 +130,16 @@ class ScheduledEndpoint:
     fire: Callable[[datetime.datetime, Callable[[], bool]], bool]
     #: Calls something with the tenant active for which it is fired.
     for_tenant: Callable[[Callable[[], t.Any]], t.Any]
+
+    def describe(self) -> dict[str, t.Any]:
+        """Return a summary of plain values, with the keys of other endpoints."""
+        return {
+            "endpoint_id": self.id,
+            "kind": Kind.SCHEDULED.value,
+            "message": str(self.timing),
+            "handler": self.marked.qualified_name,
+            "location": location(self.marked.function),
+            "channel": "direct",
+            "output_channel": self.marked.said.output_channel,
+            "interceptors": list(self.interceptors),
+        }

@@ -35,6 +35,7 @@ from ..handling.calls import positional
 from ..handling.evaluation import evaluation
 from ..handling.evaluation import Resolution
 from ..handling.flows import target_of
+from ..handling.interceptors import Interception
 from ..handling.interceptors import Interceptors
 from ..handling.pointcuts import JoinPoint
 from ..message import DUE_AT
@@ -127,6 +128,7 @@ class _Compiler:
             marked=marked,
             timing=timing,
             misfire=said.misfire,
+            interceptors=self._interception(marked).names,
             initial_delay=said.initial_delay if delay is None else delay,
             error_channel=errors,
             is_transactional=is_transactional,
@@ -199,12 +201,15 @@ class _Compiler:
 
         return run
 
-    def _call(self, marked: Marked[ScheduledMark], signature: Signature) -> Flow:
-        resolution, context = self._resolution, self._around.context
+    def _interception(self, marked: Marked[ScheduledMark]) -> Interception:
         markers = tuple(said.marker for said in marked.marks(EndpointMark))
-        interception = self._interceptors.of(
+        return self._interceptors.of(
             JoinPoint(marked.function, marked.owner, Kind.SCHEDULED, markers)
         )
+
+    def _call(self, marked: Marked[ScheduledMark], signature: Signature) -> Flow:
+        resolution, context = self._resolution, self._around.context
+        interception = self._interception(marked)
         try:
             planned = plan(signature, resolution, has_payload=False)
         except HandlerSignatureError as error:

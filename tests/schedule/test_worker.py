@@ -8,9 +8,11 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_ecotone import Ecotone
+from flask_ecotone import Message
 from flask_ecotone import MultiTenantConfiguration
 from flask_ecotone import scheduled
 from flask_ecotone import with_tenant_resolver
+from flask_ecotone.message import DUE_AT
 
 from .office import Office
 
@@ -110,3 +112,72 @@ def test_tenants_have_ticks_of_their_own_database(sqlite_url: str) -> None:
     )
     assert result.exit_code == 0, result.output
     assert seen == [sqlite_url + "2"]
+
+
+def test_cron_fires_what_became_due_since_the_last_run(database_url: str) -> None:
+    """The first run begins; each further one fires once, and ends by itself."""
+    office = Office(database_url)
+
+    @scheduled(every=OFTEN, endpoint_id="often", initial_delay=3_600_000)
+    def often(message: Message) -> None:
+        office.add(message.headers[DUE_AT].isoformat())
+
+    office.open(often)
+    runner = office.app.test_cli_runner()
+    fired: list[list[str]] = []
+    while not fired or len(fired[-1]) < 3:
+        result = runner.invoke(args=["ecotone", "run", "--all", "--cron"])
+        assert result.exit_code == 0, result.output
+        assert "Stopped (no messages)" in result.output
+        fired.append(office.texts())
+    assert fired[0] == []
+    assert len(fired[-1]) == len(set(fired[-1]))
+
+
+def test_cron_takes_a_database() -> None:
+    """Without one nothing says what became due."""
+    app = Flask("office")
+    app.config["ECOTONE_CACHE_CONFIGURATION"] = False
+
+    @scheduled(every=OFTEN, endpoint_id="often")
+    def often() -> None: ...
+
+    ecotone = Ecotone(packages=[])
+    ecotone.register(often)
+    ecotone.init_app(app)
+    result = app.test_cli_runner().invoke(args=["ecotone", "run", "often", "--cron"])
+    assert result.exit_code == 1
+    assert "only a database keeps when that was" in result.output
+
+
+def test_a_cron_expression_says_when_to_work(sqlite_url: str) -> None:
+    """Until then nothing is fired, whatever is due, and limits count meanwhile."""
+    office = Office(sqlite_url)
+
+    @scheduled(every=OFTEN, endpoint_id="often")
+    def often() -> None:
+        office.add("often")
+
+    office.open(often)
+    runner = office.app.test_cli_runner()
+    command = ["ecotone", "run", "often", "--execution-time-limit", "400", "--cron"]
+    result = runner.invoke(args=[*command, "0 0 29 2 *"])
+    assert result.exit_code == 0, result.output
+    assert "Stopped (execution time limit): 0 messages" in result.output
+    assert office.texts() == []
+
+
+def test_a_wrong_cron_expression_is_wrong_usage(sqlite_url: str) -> None:
+    """The error says what is wrong, also if a name was taken for an expression."""
+    office = Office(sqlite_url)
+
+    @scheduled(every=OFTEN, endpoint_id="often")
+    def often() -> None: ...
+
+    office.open(often)
+    runner = office.app.test_cli_runner()
+    for expression in ("often", "* * * *", "61 * * * *"):
+        command = ["ecotone", "run", "--scheduled", "--cron", expression]
+        result = runner.invoke(args=command)
+        assert result.exit_code == 2, result.output
+        assert "--cron" in result.output

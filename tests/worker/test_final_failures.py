@@ -34,9 +34,9 @@ PARKS: t.Final = "dead_letter"
 NAMES = ["dead_letter", "resend", "release", "ignore", "stop"]
 
 
-def failing(url: str, on_exhausted: str) -> Shop:
-    """A shop where the second of three orders can't be packed."""
-    shop = Shop(url, lease=1, on_exhausted=on_exhausted)
+def failing(url: str, on_exhausted: str, **options: str) -> Shop:
+    """A shop where the only order can't be packed."""
+    shop = Shop(url, lease=1, on_exhausted=on_exhausted, **options)
     shop.errors["pack"] = ValueError("no box")
     with shop.app.app_context():
         event_bus.publish(OrderWasPlaced(1))
@@ -65,9 +65,10 @@ def test_resend_comes_back_later_each_time(
     assert shop.messaging.dead_letters.count() == 0
 
 
-def test_release_keeps_the_place(database_url: str) -> None:
+@pytest.mark.parametrize("mode", ["message", "batch"])
+def test_release_keeps_the_place(database_url: str, mode: str) -> None:
     """What comes after it waits, the worker pauses, and once it succeeds all pass."""
-    shop = failing(database_url, "release")
+    shop = failing(database_url, "release", transaction=mode)
     shop.work()
     with shop.app.app_context():
         event_bus.publish(OrderWasPlaced(2))
@@ -110,9 +111,10 @@ def test_ignore_says_so_as_an_error(
     assert shop.source().status().ready == shop.source().status().delayed == 0
 
 
-def test_stop_ends_the_worker(database_url: str) -> None:
+@pytest.mark.parametrize("mode", ["message", "batch"])
+def test_stop_ends_the_worker(database_url: str, mode: str) -> None:
     """The message keeps its place, and the outcome says why the worker stopped."""
-    shop = failing(database_url, "stop")
+    shop = failing(database_url, "stop", transaction=mode)
     outcome = shop.work()
     assert (outcome.failed, outcome.is_broken_off) == (3, True)
     assert outcome.reason == "a message failed for good"

@@ -23,6 +23,8 @@ from flask_ecotone.consuming import Outcome
 from flask_ecotone.errors import ConcurrencyError
 from flask_ecotone.errors import UnitOfWorkError
 
+Mode = t.Literal["message", "batch"]
+
 
 @dataclass
 class Deposit:
@@ -33,7 +35,9 @@ class Deposit:
 class Bank:
     """An account whose balance somebody else changes meanwhile, a number of times."""
 
-    def __init__(self, url: str, *marks: t.Any, **config: t.Any) -> None:
+    def __init__(
+        self, url: str, *marks: t.Any, mode: Mode = "message", **config: t.Any
+    ) -> None:
         self.app = app = Flask("bank")
         app.config["SQLALCHEMY_DATABASE_URI"] = url
         app.config["ECOTONE_CACHE_CONFIGURATION"] = False
@@ -65,14 +69,15 @@ class Bank:
         for mark in (*marks, asynchronous("deposits")):
             deposit = mark(deposit)
         deposit = command_handler(endpoint_id="deposit")(deposit)
-        self.ecotone = Ecotone(packages=[], channels=[DatabaseChannel("deposits")])
+        channel = DatabaseChannel("deposits", transaction=mode)
+        self.ecotone = Ecotone(packages=[], channels=[channel])
         self.ecotone.register(Account, deposit)
         self.ecotone.init_app(app)
         with app.app_context():
             db.create_all()
             db.session.add(Account(id=1, balance=0, version=1))
             db.session.commit()
-            self.ecotone.command_bus.send(Deposit(1, 10))
+        self.send()
 
     def _interfere(self) -> None:
         # What another worker would have committed before this one writes.
@@ -80,9 +85,13 @@ class Bank:
         connection = self.db.session.connection()
         connection.execute(sa.update(account).values(version=account.version + 1))
 
-    def work(self) -> Outcome:
+    def send(self) -> None:
+        with self.app.app_context():
+            self.ecotone.command_bus.send(Deposit(1, 10))
+
+    def work(self, count: int = 1) -> Outcome:
         messaging = self.app.extensions["ecotone"].messaging
-        limits = Limits(handled=1)
+        limits = Limits(handled=count)
         return t.cast(Outcome, messaging.worker(["deposits"], limits=limits).run())
 
     @property
@@ -98,6 +107,17 @@ def test_a_lost_race_is_run_again(database_url: str) -> None:
     outcome = bank.work()
     assert (outcome.handled, outcome.failed) == (1, 0)
     assert (bank.attempts, bank.balance) == (4, 10)
+
+
+def test_a_lost_race_in_a_batch_is_run_again_alone(database_url: str) -> None:
+    """Outside of the batch, where the row is read anew; the others are handled."""
+    bank = Bank(database_url, mode="batch")
+    for _ in range(2):
+        bank.send()
+    bank.races = 3
+    outcome = bank.work(3)
+    assert (outcome.handled, outcome.failed) == (3, 0)
+    assert bank.balance == 30
 
 
 def test_a_race_that_is_lost_again_and_again_is_a_failure(sqlite_url: str) -> None:

@@ -33,7 +33,12 @@ from .errors import did_you_mean
 from .errors import UnknownChannelError
 from .storage.failures import is_outage
 from .storage.failures import is_transient
+from .storage.memory_notes import MemoryNotes
+from .storage.memory_notes import MemoryTransaction
+from .storage.notes import SessionNotes
 from .storage.outbox import SessionOutbox
+from .storage.protocols import Notes
+from .storage.protocols import Transaction
 from .storage.ticks import DatabaseTicks
 from .storage.ticks import MemoryTicks
 from .storage.ticks import SteadyClock
@@ -103,7 +108,9 @@ class Messaging:
             self._log,
         )
         for endpoint in system.connected:
-            recovery.check(endpoint)
+            recovery.check(endpoint.recovery, endpoint.marked.where)
+        for bus in system.asynchronous_buses.values():
+            recovery.check(bus.recovery, bus.where)
         environment = Environment(
             self._app.app_context, self._transaction, is_outage, is_transient
         )
@@ -209,6 +216,29 @@ def make_schedules(
     )
     clock = SteadyClock(ticks.time)
     return Schedules(system, listed, ticks, environment, logger, clock)
+
+
+def make_notes(
+    databases: AppDatabases | None,
+    transaction: SessionTransaction | None,
+    is_used: bool,
+) -> tuple[Transaction, Notes]:
+    """Return the transactions of an application, and what it notes of its messages.
+
+    :param is_used: Whether it notes anything, so that it needs our tables.
+    """
+    if databases is None or transaction is None:
+        in_memory = MemoryTransaction()
+        return in_memory, MemoryNotes(in_memory)
+    if is_used:
+        transaction.prepare = databases.prepare
+    notes = SessionNotes(
+        databases.session,
+        lambda: databases.engine(None),
+        transaction,
+        databases.prepare,
+    )
+    return transaction, notes
 
 
 def is_channel(given: t.Any) -> bool:

@@ -18,9 +18,11 @@ from flask import Flask
 
 from .configuration import cache_directory
 from .configuration import Config
+from .decorators.deduplication import DeduplicatedMark
 from .definitions import HandlerMark
 from .definitions import Kind
 from .definitions import mark_of
+from .definitions import marks_of
 from .definitions import NamedEventMark
 from .discovery import Catalogue
 from .discovery import collect
@@ -61,6 +63,19 @@ class Scan:
     manifest: Manifest | None
     #: What to say besides when nothing handles a message.
     hint: str = ""
+
+    @property
+    def notes_keys(self) -> bool:
+        """Whether something is handled once, which takes a table."""
+        if self.manifest is not None and self.manifest.notes_keys:
+            return True
+        catalogue = self.catalogue
+        buses = (
+            marks_of(base, DeduplicatedMark)
+            for b in catalogue.buses
+            for base in b.__mro__
+        )
+        return any(buses) or any(m.mark(DeduplicatedMark) for m in catalogue.handlers)
 
 
 class Scanner:
@@ -135,6 +150,7 @@ class Scanner:
             deferred=deferred,
             order=tuple(endpoint.id for endpoint in system.endpoints),
             mixins=tuple(scan.catalogue.mixins),
+            notes_keys=scan.notes_keys,
         )
         try:
             manifest.write(self._path)

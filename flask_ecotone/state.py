@@ -34,6 +34,7 @@ from .gateways import CommandBus
 from .gateways import EventBus
 from .gateways import QueryBus
 from .message import checked_metadata
+from .messaging import make_notes
 from .messaging import make_schedules
 from .messaging import Messaging
 from .scanning import Scan
@@ -267,6 +268,7 @@ class EcotoneState:
         catalogue, manifest = scan.catalogue, scan.manifest
         check_console_commands(self._app, catalogue)
         transaction, models = self._database(config, catalogue)
+        units, notes = make_notes(self.databases, transaction, scan.notes_keys)
         tenancy = self.tenancy
         if tenancy is not None:
             tenancy.tenants.check()
@@ -280,7 +282,8 @@ class EcotoneState:
                 services=services,
                 variables=AppVariables(self._app, services),
                 logger=self._app.logger.getChild("ecotone"),
-                transaction=transaction,
+                transaction=units,
+                notes=notes,
                 models=models,
                 retry=InstantRetryMark(times=retries) if retries else None,
                 observer=self.recorder.record if self.recorder else None,
@@ -296,11 +299,7 @@ class EcotoneState:
             ),
         )
         build_gateways(system, catalogue, self._statements())
-        if self.recorder is None:
-            registry.register_factory(FlowTesting, _refuse_flow_testing)
-        else:
-            flow = FlowTesting(system, self.recorder, console=InMemoryConsoleWriter())
-            services.provide_value(FlowTesting, flow)
+        self._provide_flow(registry, services, system)
         self._find_buses(services)
         self._transaction = transaction
         if messaging is not None:
@@ -353,6 +352,15 @@ class EcotoneState:
             self.databases,
             transaction,
         )
+
+    def _provide_flow(
+        self, registry: svcs.Registry, services: Services, system: MessagingSystem
+    ) -> None:
+        if self.recorder is None:
+            registry.register_factory(FlowTesting, _refuse_flow_testing)
+        else:
+            flow = FlowTesting(system, self.recorder, console=InMemoryConsoleWriter())
+            services.provide_value(FlowTesting, flow)
 
     def _find_buses(self, services: Services) -> None:
         self.command_bus = services.get(CommandBus)

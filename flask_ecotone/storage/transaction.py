@@ -65,7 +65,7 @@ class SessionTransaction:
                 return proceed()
         session = self._session()
         has_begun = session.in_transaction()
-        if self.prepare is not None and not has_begun:
+        if self.prepare is not None and not has_written(session):
             self.prepare()
         if has_begun:
             self._refuse_block(session)

@@ -17,13 +17,13 @@ if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
 
-def used_features(has_channels: bool) -> tuple[tables.Feature, ...]:
+def used_features(is_using: bool) -> tuple[tables.Feature, ...]:
     """Return the features that an application uses.
 
-    :param has_channels: Whether it has channels in its database. These need all of
-        them, as they are: the tables are created together.
+    :param is_using: Whether it has channels in its database, or handles something once.
+        It needs all of them then, as they are: the tables are created together.
     """
-    return tables.FEATURES if has_channels else ()
+    return tables.FEATURES if is_using else ()
 
 
 class AppDatabases:

@@ -228,7 +228,8 @@ class EcotoneState:
     @property
     def used_features(self) -> tuple[Feature, ...]:
         """The features whose tables the application needs."""
-        return used_features(self.declarations.has_database_channels)
+        has_channels = self.declarations.has_database_channels
+        return used_features(has_channels or self._scan().notes_keys)
 
     def end_context(self, error: BaseException | None) -> None:
         """Hand over what a nested app context wrote to the command around it."""

@@ -11,8 +11,11 @@ import sqlalchemy as sa
 from .apart import apart
 from .deduplication import Handled
 from .endings import has_ended
+from .endings import is_deadlock
 from .session import EcotoneSession
 from .transaction import SessionTransaction
+
+_ATTEMPTS: t.Final = 10
 
 
 class SessionNotes:
@@ -52,7 +55,7 @@ class SessionNotes:
 
     def note(self, key: str, endpoint_id: str) -> bool:
         """Note a key of an endpoint; return whether it was new."""
-        is_new = self._handled.note(self._connection(), key, endpoint_id)
+        is_new = self._note(key, endpoint_id)
         if is_new:
             # What SQLAlchemy doesn't see would be lost with a retry.
             t.cast(EcotoneSession, self._session())._has_written = True
@@ -82,6 +85,21 @@ class SessionNotes:
     def keep_reply(self, key: str, endpoint_id: str, reply: str) -> None:
         """Keep the reply for a key that was noted."""
         self._handled.keep_reply(self._connection(), key, endpoint_id, reply)
+
+    def _note(self, key: str, endpoint_id: str) -> bool:
+        is_first = not self._transaction.has_begun
+        connection = self._connection()
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._handled.note(connection, key, endpoint_id)
+            except sa.exc.DBAPIError as error:
+                # Of those that wait for one that fails MariaDB lets one go on, and ends
+                # the transactions of the others: nothing is lost where nothing was
+                # done before.
+                if attempt == _ATTEMPTS or not is_first or not is_deadlock(error):
+                    raise
+                self._transaction.excuse(error)
+        raise AssertionError("unreachable")
 
     def _connection(self) -> sa.Connection:
         return t.cast(sa.Connection, self._session().connection())

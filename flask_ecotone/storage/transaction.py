@@ -50,6 +50,19 @@ class SessionTransaction:
         """Whether a unit of work of the application is active."""
         return self._active() is not None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether something may have been done in the transaction of the session."""
+        unit = self._active()
+        session = self._session() if unit is None else unit.session
+        return session.in_transaction()
+
+    def excuse(self, error: BaseException) -> None:
+        """Take an error for none, as nothing was lost with it."""
+        unit = self._active()
+        if unit is not None:
+            unit.errors[:] = [each for each in unit.errors if each[1] is not error]
+
     def run(self, payload: t.Any, proceed: Callable[[], t.Any]) -> t.Any:
         """Call ``proceed`` in the active unit of work, or in a new one.
 

@@ -16,6 +16,7 @@ from flask_ecotone import deduplicated
 from flask_ecotone import presend
 from flask_ecotone import without_transaction
 from flask_ecotone.errors import DuplicateMessageError
+from flask_ecotone.storage.deduplication import Handled
 
 from ..unit_of_work.notebook import Notebook
 
@@ -202,6 +203,60 @@ def test_of_two_at_the_same_time_one_is_handled(
         assert ran == ["1"]
         assert results == ["1"] * 5
         assert notebook.stored() == ["1"]
+
+
+def test_of_several_that_wait_for_one_that_fails_one_is_handled(
+    notebook: Notebook,
+) -> None:
+    """Nobody gets an error of the database for it."""
+    if notebook.engine.dialect.name == "sqlite":
+        pytest.skip("there nothing says who waits")
+    ran: list[str] = []
+
+    @deduplicated(key="key", on_duplicate="return_cached")
+    @command_handler(endpoint_id="pay")
+    def pay(command: Pay) -> str:
+        ran.append(command.number)
+        notebook.write(command.number)
+        return command.number
+
+    notebook.ecotone.register(pay)
+    send(notebook, Pay("first"), key="prepares the table")
+    results: list[t.Any] = []
+    threads = [
+        threading.Thread(
+            target=lambda n=n: results.append(send(notebook, Pay(f"{n}"), key="k"))
+        )
+        for n in range(4)
+    ]
+    with notebook.engine.connect() as connection:
+        assert Handled("deduplicated").note(connection, "k", "pay")
+        for thread in threads:
+            thread.start()
+        # MariaDB looks again only if nobody has asked for 0.1 seconds.
+        pause = threading.Event()
+        while waiting(notebook.engine) < 4 and threads[0].is_alive():
+            pause.wait(0.2)
+        connection.rollback()
+    for thread in threads:
+        thread.join(30)
+    assert len(ran) == 2
+    assert results == [ran[1]] * 4
+    assert notebook.stored() == ran
+
+
+def waiting(engine: sa.Engine) -> int:
+    """Return how many wait for a lock."""
+    query = (
+        "SELECT count(*) FROM information_schema.innodb_trx"
+        " JOIN information_schema.processlist ON id = trx_mysql_thread_id"
+        " WHERE trx_state = 'LOCK WAIT' AND db = database()"
+        if engine.dialect.name == "mysql"
+        else "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with engine.connect() as connection:
+        return int(connection.scalar(sa.text(query)) or 0)
 
 
 def test_two_handlers_have_keys_of_their_own(notebook: Notebook) -> None:

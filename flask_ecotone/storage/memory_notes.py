@@ -62,6 +62,10 @@ class MemoryTransaction:
         """Do nothing: there is no session."""
         return nullcontext()
 
+    def batch(self) -> AbstractContextManager[None]:
+        """Do nothing: there is no transaction to share."""
+        return nullcontext()
+
     def refuses(self, payload_class: type) -> Callable[[t.Any], None] | None:
         """Refuse nothing."""
         return None

@@ -55,7 +55,7 @@ class SessionTransaction:
         """Whether something may have been done in the transaction of the session."""
         unit = self._active()
         session = self._session() if unit is None else unit.session
-        return session.in_transaction()
+        return current.get() is not None or session.in_transaction()
 
     def excuse(self, error: BaseException) -> None:
         """Take an error for none, as nothing was lost with it."""

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from flask_ecotone import asynchronous
 from flask_ecotone import DatabaseChannel
 from flask_ecotone import deduplicated
+from flask_ecotone import delayed_retry
 from flask_ecotone import event_bus
 from flask_ecotone import event_handler
 from flask_ecotone import without_transaction
@@ -86,6 +87,29 @@ def test_a_failed_message_frees_the_key_for_the_next_one(database_url: str) -> N
     publish(notebook, Paid("a"))
     assert work(notebook).failed == 0
     assert notebook.stored() == ["a"]
+
+
+def test_in_a_batch_each_key_is_handled_once(database_url: str) -> None:
+    """The messages of one transaction find the keys of each other."""
+    channel = DatabaseChannel("receipts", transaction="batch")
+    notebook = Notebook(database_url, channels=[channel])
+    fails = [True]
+
+    @asynchronous("receipts")
+    @delayed_retry(0)
+    @deduplicated(key="payload.number")
+    @event_handler(endpoint_id="print")
+    def receipt(event: Paid) -> None:
+        notebook.write(event.number)
+        if event.fails and fails:
+            raise ValueError(fails.pop())
+
+    notebook.ecotone.register(receipt)
+    events = [Paid("a"), Paid("a"), Paid("b", fails=True), Paid("b"), Paid("c")]
+    publish(notebook, *events)
+    outcome = work(notebook)
+    assert (outcome.handled, outcome.failed) == (5, 1)
+    assert sorted(notebook.stored()) == ["a", "b", "c"]
 
 
 def test_without_a_transaction_the_worker_notes_a_success(database_url: str) -> None:

@@ -222,14 +222,15 @@ def make_notes(
     databases: AppDatabases | None,
     transaction: SessionTransaction | None,
     is_used: bool,
-) -> tuple[Transaction, Notes]:
+) -> tuple[Transaction | None, Notes]:
     """Return the transactions of an application, and what it notes of its messages.
 
-    :param is_used: Whether it notes anything, so that it needs our tables.
+    :param is_used: Whether it notes anything, so that it needs our tables, or a unit of
+        work if it has no database.
     """
     if databases is None or transaction is None:
         in_memory = MemoryTransaction()
-        return in_memory, MemoryNotes(in_memory)
+        return in_memory if is_used else None, MemoryNotes(in_memory)
     if is_used:
         transaction.prepare = databases.prepare
     notes = SessionNotes(

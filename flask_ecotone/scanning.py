@@ -18,11 +18,9 @@ from flask import Flask
 
 from .configuration import cache_directory
 from .configuration import Config
-from .decorators.deduplication import DeduplicatedMark
 from .definitions import HandlerMark
 from .definitions import Kind
 from .definitions import mark_of
-from .definitions import marks_of
 from .definitions import NamedEventMark
 from .discovery import Catalogue
 from .discovery import collect
@@ -69,13 +67,7 @@ class Scan:
         """Whether something is handled once, which takes a table."""
         if self.manifest is not None and self.manifest.notes_keys:
             return True
-        catalogue = self.catalogue
-        buses = (
-            marks_of(base, DeduplicatedMark)
-            for b in catalogue.buses
-            for base in b.__mro__
-        )
-        return any(buses) or any(m.mark(DeduplicatedMark) for m in catalogue.handlers)
+        return self.catalogue.is_deduplicating
 
 
 class Scanner:

@@ -358,7 +358,7 @@ def flow_testing(
             services=bridge,
             variables=_Variables(configuration or {}),
             logger=logging.getLogger("flask_ecotone.testing"),
-            transaction=transaction,
+            transaction=transaction if catalogue.is_deduplicating else None,
             notes=MemoryNotes(transaction),
             models=models,
             observer=recorder.record,

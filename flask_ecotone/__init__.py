@@ -20,6 +20,7 @@ from .decorators import ConfigVariable as ConfigVariable
 from .decorators import console_command as console_command
 from .decorators import content_type as content_type
 from .decorators import converter as converter
+from .decorators import deduplicated as deduplicated
 from .decorators import delayed as delayed
 from .decorators import delayed_retry as delayed_retry
 from .decorators import DelayedRetry as DelayedRetry

@@ -11,19 +11,44 @@ import sqlalchemy.orm as sa_orm
 
 from .errors import ConfigurationError
 from .storage import tables
+from .tenancy import MultiTenantConfiguration
 from .tenancy import Tenancy
+from .tenancy import Tenants
 
 if t.TYPE_CHECKING:
+    from flask import Flask
     from flask_sqlalchemy import SQLAlchemy
 
 
-def used_features(has_channels: bool) -> tuple[tables.Feature, ...]:
+def make_tenants(
+    app: Flask, db: SQLAlchemy, engines: t.Any, configuration: MultiTenantConfiguration
+) -> Tenants:
+    """Return the tenants of an application.
+
+    :param engines: Its engines, by bind key.
+    """
+
+    def make_engine(bind_key: str, address: t.Any) -> t.Any:
+        # As Flask-SQLAlchemy makes that of a bind.
+        options = {
+            "echo": app.config["SQLALCHEMY_ECHO"],
+            **db._engine_options,
+            **app.config["SQLALCHEMY_ENGINE_OPTIONS"],
+            "url": address,
+        }
+        db._apply_driver_defaults(options, app)
+        return db._make_engine(bind_key, options, app)
+
+    return Tenants(configuration, engines, make_engine)
+
+
+def used_features(is_using: bool) -> tuple[tables.Feature, ...]:
     """Return the features that an application uses.
 
-    :param has_channels: Whether it has channels in its database. These need all of
-        them, as they are: the tables are created together.
+    :param is_using: Whether it has channels in its database, or handles something once.
+        It needs all of them then, as they are: the tables are created together.
     """
-    return tables.FEATURES if has_channels else ()
+    return tables.FEATURES if is_using else ()
 
 
 class AppDatabases:

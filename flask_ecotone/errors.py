@@ -13,6 +13,7 @@
     │   ├── HeaderNotFoundError   a handler needs a header the message lacks
     │   ├── ConversionError       a payload or header can't become the type asked for
     │   ├── MessageDeliveryError  a required reply is missing, or no channel fits
+    │   ├── DuplicateMessageError a message with the key was handled already
     │   ├── LeaseLostError        a claimed message isn't ours any more
     │   ├── TickBusyError         another worker fires a schedule
     │   └── UnknownEndpointError  a message is for an endpoint that isn't there
@@ -79,6 +80,23 @@ class ConversionError(MessagingError):
 
 class MessageDeliveryError(MessagingError):
     """A gateway that promises a value got none, or a channel has nowhere to send to."""
+
+
+class DuplicateMessageError(MessagingError):
+    """A message with the same key was handled already.
+
+    :param endpoint_id: Who handled it.
+    :param key: The key.
+    :param more: What else there is to say.
+    """
+
+    def __init__(self, endpoint_id: str, key: str, more: str = "") -> None:
+        super().__init__(
+            f"{endpoint_id} has handled a message with the key {key!r:.80}"
+            f" already.{more}"
+        )
+        self.endpoint_id = endpoint_id
+        self.key = key
 
 
 class LeaseLostError(MessagingError):

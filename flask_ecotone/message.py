@@ -30,6 +30,8 @@ TIME_TO_LIVE = "timeToLive"
 DELIVERY_DELAY = "deliveryDelay"
 #: The tick that a schedule fires for: a moment in UTC.
 DUE_AT = "ecotone.due_at"
+#: The asynchronous bus that a message was sent through.
+BUS = "ecotone.bus"
 POLLED_CHANNEL_NAME = "polledChannelName"
 REVISION = "revision"
 AGGREGATE_ID = "aggregate.id"
@@ -53,6 +55,7 @@ NOT_PROPAGATED = frozenset(
         TIME_TO_LIVE,
         DELIVERY_DELAY,
         DUE_AT,
+        BUS,
         POLLED_CHANNEL_NAME,
         REVISION,
         AGGREGATE_ID,

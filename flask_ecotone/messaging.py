@@ -40,7 +40,12 @@ from .errors import ConfigurationError
 from .errors import did_you_mean
 from .errors import UnknownChannelError
 from .storage.failures import is_outage
+from .storage.memory_notes import MemoryNotes
+from .storage.memory_notes import MemoryTransaction
+from .storage.notes import SessionNotes
 from .storage.outbox import SessionOutbox
+from .storage.protocols import Notes
+from .storage.protocols import Transaction
 from .storage.ticks import DatabaseTicks
 from .storage.ticks import MemoryTicks
 from .storage.ticks import SteadyClock
@@ -128,7 +133,9 @@ class Messaging:
             self._log,
         )
         for endpoint in system.connected:
-            recovery.check(endpoint)
+            recovery.check(endpoint.recovery, endpoint.marked.where)
+        for bus in system.asynchronous_buses.values():
+            recovery.check(bus.recovery, bus.where)
         environment = Environment(self._app.app_context, self._transaction, is_outage)
         self._system = system
         self._processor = Processor(system, environment, recovery, self._log)
@@ -265,6 +272,30 @@ def make_schedules(
     )
     clock = SteadyClock(ticks.time)
     return Schedules(system, listed, ticks, environment, logger, clock, error_channel)
+
+
+def make_notes(
+    databases: AppDatabases | None,
+    transaction: SessionTransaction | None,
+    is_used: bool,
+) -> tuple[Transaction | None, Notes]:
+    """Return the transactions of an application, and what it notes of its messages.
+
+    :param is_used: Whether it notes anything, so that it needs our tables, or a unit of
+        work if it has no database.
+    """
+    if databases is None or transaction is None:
+        in_memory = MemoryTransaction()
+        return in_memory if is_used else None, MemoryNotes(in_memory)
+    if is_used:
+        transaction.prepare = databases.prepare
+    notes = SessionNotes(
+        databases.session,
+        lambda: databases.engine(None),
+        transaction,
+        databases.prepare,
+    )
+    return transaction, notes
 
 
 def is_channel(given: t.Any) -> bool:

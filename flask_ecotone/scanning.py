@@ -62,6 +62,13 @@ class Scan:
     #: What to say besides when nothing handles a message.
     hint: str = ""
 
+    @property
+    def notes_keys(self) -> bool:
+        """Whether something is handled once, which takes a table."""
+        if self.manifest is not None and self.manifest.notes_keys:
+            return True
+        return self.catalogue.is_deduplicating
+
 
 class Scanner:
     """Looks for marked code, or reads what an earlier boot found.
@@ -135,6 +142,7 @@ class Scanner:
             deferred=deferred,
             order=tuple(endpoint.id for endpoint in system.endpoints),
             mixins=tuple(scan.catalogue.mixins),
+            notes_keys=scan.notes_keys,
         )
         try:
             manifest.write(self._path)

@@ -23,6 +23,7 @@ from .configuration import read_config
 from .consuming import ErrorHandler
 from .consuming.scheduling import Schedules
 from .databases import AppDatabases
+from .databases import make_tenants
 from .databases import used_features
 from .discovery import Catalogue
 from .errors import ConfigurationError
@@ -34,6 +35,7 @@ from .gateways import EventBus
 from .gateways import QueryBus
 from .message import checked_metadata
 from .messaging import Failures
+from .messaging import make_notes
 from .messaging import make_schedules
 from .messaging import Messaging
 from .scanning import Scan
@@ -49,7 +51,6 @@ from .system import MessagingSystem
 from .tenancy import ConnectionFactory
 from .tenancy import MultiTenantConfiguration
 from .tenancy import Tenancy
-from .tenancy import Tenants
 from .testing import FlowTesting
 from .testing import InMemoryConsoleWriter
 from .testing import MessageRecorder
@@ -227,7 +228,8 @@ class EcotoneState:
     @property
     def used_features(self) -> tuple[Feature, ...]:
         """The features whose tables the application needs."""
-        return used_features(self.declarations.has_database_channels)
+        has_channels = self.declarations.has_database_channels
+        return used_features(has_channels or self._scan().notes_keys)
 
     def end_context(self, error: BaseException | None) -> None:
         """Hand over what a nested app context wrote to the command around it."""
@@ -267,6 +269,7 @@ class EcotoneState:
         catalogue, manifest = scan.catalogue, scan.manifest
         check_console_commands(self._app, catalogue)
         transaction, models = self._database(config, catalogue)
+        units, notes = make_notes(self.databases, transaction, scan.notes_keys)
         tenancy = self.tenancy
         if tenancy is not None:
             tenancy.tenants.check()
@@ -279,7 +282,8 @@ class EcotoneState:
                 services=services,
                 variables=AppVariables(self._app, services),
                 logger=self._app.logger.getChild("ecotone"),
-                transaction=transaction,
+                transaction=units,
+                notes=notes,
                 models=models,
                 retry=config.instant_retry,
                 observer=self.recorder.record if self.recorder else None,
@@ -295,11 +299,7 @@ class EcotoneState:
             ),
         )
         build_gateways(system, catalogue, self._statements())
-        if self.recorder is None:
-            registry.register_factory(FlowTesting, _refuse_flow_testing)
-        else:
-            flow = FlowTesting(system, self.recorder, console=InMemoryConsoleWriter())
-            services.provide_value(FlowTesting, flow)
+        self._provide_flow(registry, services, system)
         self._find_buses(services)
         self._transaction = transaction
         if messaging is not None:
@@ -359,6 +359,15 @@ class EcotoneState:
         config, told = self.config, self.declarations.error_handlers
         return Failures(told, config.default_error_channel, config.on_exhausted)
 
+    def _provide_flow(
+        self, registry: svcs.Registry, services: Services, system: MessagingSystem
+    ) -> None:
+        if self.recorder is None:
+            registry.register_factory(FlowTesting, _refuse_flow_testing)
+        else:
+            flow = FlowTesting(system, self.recorder, console=InMemoryConsoleWriter())
+            services.provide_value(FlowTesting, flow)
+
     def _find_buses(self, services: Services) -> None:
         self.command_bus = services.get(CommandBus)
         self.query_bus = services.get(QueryBus)
@@ -408,20 +417,8 @@ class EcotoneState:
                 "Tenants are configured and require a 'db' connection to be"
                 " configured. Call db.init_app(app) before ecotone.init_app(app)."
             )
-        engines, app = self._engines(db), self._app
-
-        def make_engine(bind_key: str, address: t.Any) -> t.Any:
-            # As Flask-SQLAlchemy makes that of a bind.
-            options = {
-                "echo": app.config["SQLALCHEMY_ECHO"],
-                **db._engine_options,
-                **app.config["SQLALCHEMY_ENGINE_OPTIONS"],
-                "url": address,
-            }
-            db._apply_driver_defaults(options, app)
-            return db._make_engine(bind_key, options, app)
-
-        return Tenancy(Tenants(configurations[0], engines, make_engine), db, app)
+        tenants = make_tenants(self._app, db, self._engines(db), configurations[0])
+        return Tenancy(tenants, db, self._app)
 
     def _provider(self) -> Provider | None:
         providers = self.declarations.metadata_providers

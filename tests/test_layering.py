@@ -25,6 +25,7 @@ LAYERS: t.Final[dict[int, tuple[str, ...]]] = {
         "discovery",
         "services",
         "storage.apart",
+        "storage.deduplication",
         "storage.failures",
         "storage.protocols",
         "storage.tables",

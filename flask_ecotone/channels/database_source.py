@@ -7,18 +7,17 @@ does and the removal of its message are one transaction.
 
 from __future__ import annotations
 
-import hashlib
 import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-import sqlalchemy.dialects.postgresql as postgresql
 
 from ..errors import LeaseLostError
 from ..message import new_id
 from ..storage.apart import apart
-from ..storage.tables import handled
+from ..storage.deduplication import Handled
+from ..storage.deduplication import NOTE_NEW
 from ..storage.tables import messages
 from ..storage.tables import now_ms
 from ..storage.tables import WAITING
@@ -41,27 +40,16 @@ _m = messages.c
 
 _R = t.TypeVar("_R")
 
+_HANDLED = Handled()
+
 _REMOVE = sa.delete(messages).where(
     _m.id == sa.bindparam("position"), _m.token == sa.bindparam("held")
 )
 _REMOVE_ALL = sa.delete(messages).where(
     _m.id.in_(IDS), _m.token == sa.bindparam("held")
 )
-_noted = {
-    "digest": sa.bindparam("new_digest", type_=sa.LargeBinary),
-    "key": sa.bindparam("new_key", type_=sa.String),
-    "endpoint_id": sa.bindparam("new_endpoint", type_=sa.String),
-    "handled_at": now_ms(),
-}
-_NOTE_ALL = sa.insert(handled).values(**_noted)
-_NOTE = (
-    _NOTE_ALL.prefix_with("OR IGNORE", dialect="sqlite")
-    .prefix_with("IGNORE", dialect="mysql")
-    .prefix_with("IGNORE", dialect="mariadb")
-)
 _gone = _REMOVE.returning(_m.id).cte("gone")
-_NOTE_NEW = postgresql.insert(handled).values(**_noted).on_conflict_do_nothing()
-_new = _NOTE_NEW.returning(handled.c.handled_at).cte("noted")
+_new = NOTE_NEW.cte("noted")
 _SETTLE = sa.select(
     sa.select(sa.func.count()).select_from(_gone).scalar_subquery(),
     sa.select(sa.func.count()).select_from(_new).scalar_subquery(),
@@ -207,13 +195,13 @@ class DatabaseSource:
         values = {
             "position": delivery.position,
             "held": delivery.token,
-            **noted(envelope.message_id, envelope.endpoint_id),
+            **_HANDLED.values(*_noted(delivery)),
         }
         if connection.dialect.name == "postgresql":
             removed, is_new = connection.execute(_SETTLE, values).one()
         else:
             removed = connection.execute(_REMOVE, values).rowcount
-            is_new = removed and connection.execute(_NOTE, values).rowcount
+            is_new = removed and _HANDLED.note(connection, *_noted(delivery))
         if not removed:
             raise LeaseLostError(self.channel, envelope.message_id)
         return bool(is_new)
@@ -221,37 +209,26 @@ class DatabaseSource:
     def settle_all(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages and note that they were handled, in the session."""
         self.acknowledge(deliveries)
-        envelopes = [delivery.envelope for delivery in deliveries]
-        rows = [noted(e.message_id, e.endpoint_id) for e in envelopes]
-        self._databases.session().connection().execute(_NOTE_ALL, rows)
+        connection = self._databases.session().connection()
+        _HANDLED.note_all(connection, map(_noted, deliveries), are_new=True)
 
     def handled_before(self, deliveries: Sequence[Delivery]) -> set[t.Any]:
         """Return the positions of messages that were handled already."""
-        digests = {
-            noted(e.message_id, e.endpoint_id)["new_digest"]: delivery.position
-            for delivery in deliveries
-            for e in [delivery.envelope]
-        }
-        query = sa.select(handled.c.digest).where(handled.c.digest.in_(list(digests)))
-        found = self._apart(lambda connection: connection.scalars(query).all())
-        return {digests[bytes(digest)] for digest in found}
+        notes = set(map(_noted, deliveries))
+        seen = self._apart(lambda connection: _HANDLED.seen(connection, notes))
+        return {each.position for each in deliveries if _noted(each) in seen}
 
     def finish(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages that were handled outside of a transaction, and note them.
 
         Those whose lease was lost are left to who has it.
         """
-        envelopes = [delivery.envelope for delivery in deliveries]
-        rows = [noted(e.message_id, e.endpoint_id) for e in envelopes]
 
         def remove(connection: sa.Connection) -> None:
             for token, group in _by_token(deliveries).items():
                 ids = [delivery.position for delivery in group]
                 connection.execute(_REMOVE_ALL, {"ids": ids, "held": token})
-            if connection.dialect.name == "postgresql":
-                connection.execute(_NOTE_NEW, rows)
-            else:
-                connection.execute(_NOTE, rows)
+            _HANDLED.note_all(connection, map(_noted, deliveries))
 
         self._apart(remove)
 
@@ -312,13 +289,8 @@ class DatabaseSource:
         return apart(self.engine, work)
 
 
-def noted(key: str, endpoint_id: str) -> dict[str, t.Any]:
-    """Return what is noted of a message that was handled by an endpoint."""
-    return {
-        "new_digest": hashlib.sha256(f"{key}\0{endpoint_id}".encode()).digest(),
-        "new_key": key[:255],
-        "new_endpoint": endpoint_id[:512],
-    }
+def _noted(delivery: Delivery) -> tuple[str, str]:
+    return delivery.envelope.message_id, delivery.envelope.endpoint_id
 
 
 def _by_token(deliveries: Sequence[Delivery]) -> dict[str, list[Delivery]]:

@@ -102,12 +102,14 @@ class Recovery:
             if each.dead_letter is not None:
                 self._check(each.dead_letter, f"ErrorHandler({name!r})")
 
-    def check(self, endpoint: Endpoint) -> None:
+    def check(
+        self, said: DelayedRetryMark | ErrorChannelMark | None, where: str
+    ) -> None:
         """Refuse an error channel that isn't there.
 
+        :param where: Who names it.
         :raises ConfigurationError: It isn't.
         """
-        said, where = endpoint.recovery, endpoint.marked.where
         if isinstance(said, ErrorChannelMark):
             self._check(said.name, where)
         elif isinstance(said, DelayedRetryMark) and said.dead_letter is not None:

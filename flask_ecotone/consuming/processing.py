@@ -20,6 +20,7 @@ from ..errors import LeaseLostError
 from ..errors import MessagingError
 from ..errors import UnknownEndpointError
 from ..handling.writing import read_headers
+from ..message import BUS
 from ..message import ROUTING_SLIP
 from ..storage.protocols import Transaction
 from ..system import MessagingSystem
@@ -349,7 +350,7 @@ class Processor:
     def endpoint_of(self, delivery: Delivery) -> Endpoint | None:
         """Return whom a delivery is for, if there is such an endpoint."""
         try:
-            return self._system.endpoint(delivery.envelope.endpoint_id)
+            return self._addressee(delivery)
         except UnknownEndpointError:
             return None
 
@@ -368,7 +369,19 @@ class Processor:
                 " message. See that its handler doesn't use too much memory or end the"
                 " process, then replay it."
             )
-        return self._system.endpoint(delivery.envelope.endpoint_id)
+        return self._addressee(delivery)
+
+    def _addressee(self, delivery: Delivery) -> Endpoint:
+        envelope = delivery.envelope
+        found = self._system.endpoint(envelope.endpoint_id)
+        if BUS not in envelope.headers:
+            return found
+        try:
+            name = read_headers(envelope).get(BUS)
+        except ConversionError:
+            return found
+        bus = self._system.asynchronous_buses.get(str(name))
+        return found if bus is None else bus.received(found)
 
     def _in_tenant(self, source: Source, call: Callable[[], None]) -> None:
         if source.tenant is None:

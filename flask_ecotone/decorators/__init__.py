@@ -9,6 +9,7 @@ from .asynchronous import ErrorChannel as ErrorChannel
 from .asynchronous import time_to_live as time_to_live
 from .asynchronous import WithoutTransaction as WithoutTransaction
 from .console import console_command as console_command
+from .deduplication import deduplicated as deduplicated
 from .endpoints import add_header as add_header
 from .endpoints import content_type as content_type
 from .endpoints import environment as environment

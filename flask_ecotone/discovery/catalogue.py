@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
 
+from ..decorators.deduplication import DeduplicatedMark
 from ..definitions import AggregateMark
 from ..definitions import ConsoleCommandMark
 from ..definitions import ConverterMark
@@ -115,6 +116,13 @@ class Catalogue:
     mixins: list[str] = field(default_factory=list)
     #: Event name → class.
     named_events: dict[str, type] = field(default_factory=dict)
+
+    @property
+    def is_deduplicating(self) -> bool:
+        """Whether a handler or a bus handles messages once for a key."""
+        return any(inherited_mark_of(b, DeduplicatedMark) for b in self.buses) or any(
+            marked.mark(DeduplicatedMark) for marked in self.handlers
+        )
 
 
 def collect(

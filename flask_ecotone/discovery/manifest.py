@@ -69,6 +69,8 @@ class Manifest:
     order: tuple[str, ...]
     #: Marked classes that others derive from, as ``module:qualname``.
     mixins: tuple[str, ...]
+    #: Whether something is handled once, which takes a table.
+    notes_keys: bool = False
     format: int = FORMAT
 
     @classmethod

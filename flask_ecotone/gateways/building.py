@@ -5,12 +5,11 @@ from __future__ import annotations
 import typing as t
 
 from ..decorators.pointcuts import EndpointMark
-from ..definitions import AsynchronousMark
+from ..definitions import HeaderMark
 from ..definitions import InstantRetryMark
 from ..definitions import Kind
-from ..definitions import Mark
-from ..definitions import marks_of
 from ..definitions import PropagateHeadersMark
+from ..definitions import RemoveHeaderMark
 from ..definitions import WithoutTransactionMark
 from ..discovery import Catalogue
 from ..errors import ConfigurationError
@@ -19,12 +18,14 @@ from ..reflection import location
 from ..storage.protocols import Statements
 from ..system import MessagingSystem
 from ..system.pipelines import BusPlan
+from .bus_marks import asynchronous_bus
+from .bus_marks import check_interface
+from .bus_marks import marks_along
+from .bus_marks import receiver_of
 from .buses import CommandBus
 from .buses import EventBus
 from .buses import QueryBus
 from .interfaces import implement
-
-M = t.TypeVar("M", bound=Mark)
 
 _PRIVATE = (
     "_send",
@@ -51,6 +52,7 @@ def build_gateways(
     for bus_type in dict.fromkeys((CommandBus, QueryBus, EventBus, *catalogue.buses)):
         system.services.provide_value(bus_type, _bus(system, bus_type))
     for gateway in catalogue.gateways:
+        check_interface(gateway)
         if not system.services.is_registered(gateway.cls):
             made = implement(gateway, system, statements)
             system.services.provide_value(gateway.cls, made)
@@ -61,25 +63,31 @@ def _bus(system: MessagingSystem, bus_type: t.Any) -> t.Any:
     base = {Kind.COMMAND: CommandBus, Kind.QUERY: QueryBus, Kind.EVENT: EventBus}[kind]
     if bus_type is not base:
         _check_names(bus_type, base)
+    outgoing = asynchronous_bus(system, bus_type)
     method = bus_type.publish if kind is Kind.EVENT else bus_type.send
-    markers = tuple(said.marker for said in _marks(bus_type, EndpointMark))
-    if kind is not Kind.COMMAND and _marks(bus_type, InstantRetryMark):
+    markers = tuple(said.marker for said in marks_along(bus_type, EndpointMark))
+    retry = next(iter(marks_along(bus_type, InstantRetryMark)), None)
+    if kind is not Kind.COMMAND and retry is not None and outgoing is None:
         raise ConfigurationError(
             f"The bus {bus_type.__qualname__} ({location(bus_type)}) has"
             " @instant_retry, which repeats a whole unit of work, and only command"
             " buses have one."
         )
-    if _marks(bus_type, AsynchronousMark):
-        raise ConfigurationError(
-            f"The bus {bus_type.__qualname__} ({location(bus_type)}) has @asynchronous,"
-            " which this version has for handlers only. Mark the handlers."
-        )
+    propagating = marks_along(bus_type, PropagateHeadersMark)[:1]
     plan = BusPlan(
         kind,
-        system.interception(JoinPoint(method, bus_type, None, markers)),
-        next(iter(_marks(bus_type, InstantRetryMark)), None),
-        not _marks(bus_type, WithoutTransactionMark),
-        all(said.propagate for said in _marks(bus_type, PropagateHeadersMark)[:1]),
+        system.interception(
+            JoinPoint(method, bus_type, None, markers),
+            headers=(
+                marks_along(bus_type, HeaderMark),
+                marks_along(bus_type, RemoveHeaderMark),
+            ),
+        ),
+        None if outgoing else retry,
+        not marks_along(bus_type, WithoutTransactionMark),
+        all(said.propagate for said in propagating),
+        receiver_of(system, bus_type),
+        outgoing,
     )
     if kind is not Kind.EVENT:
         return bus_type(system.unique_pipeline(plan))
@@ -100,7 +108,3 @@ def _check_names(bus_type: type, base: type) -> None:
                     f" which {base.__name__} uses itself. Rename it; a bus is made by"
                     " Ecotone and takes no arguments of its own."
                 )
-
-
-def _marks(cls: type, kind: type[M]) -> list[M]:
-    return [said for base in cls.__mro__ for said in marks_of(base, kind)]

@@ -88,6 +88,17 @@ class Interception:
                 current = step(current)
         return current
 
+    def before(self, flow: Callable[[Message], t.Any]) -> Callable[[Message], t.Any]:
+        """Return a flow with what comes before the call in front of it."""
+        if not self.entering:
+            return flow
+
+        def entered(message: Message) -> t.Any:
+            found = self.enter(message)
+            return None if found is None else flow(found)
+
+        return entered
+
     def leave(self, reply: Message) -> Message | None:
         """Run what comes after the call; ``None`` stops the reply."""
         current: Message | None = reply

@@ -33,8 +33,16 @@ from ..message import PRIORITY
 from ..message import ROUTING_SLIP
 from ..message import TIME_TO_LIVE
 from ..message import TYPE_ID
+from ..reflection import members
+from ..reflection import MISSING
+from ..reflection import runtime_class
 
 _LONGEST = 2**53
+
+
+class _Value(msgspec.Struct):
+    type: str
+    value: msgspec.Raw
 
 
 class Writing:
@@ -115,6 +123,29 @@ class Writing:
                 f" {name}: {error}."
             ) from error
         return Message(payload, values)
+
+    def write_value(self, value: t.Any) -> str:
+        """Return a value as JSON that says what it is.
+
+        :raises ConversionError: It can't be written.
+        """
+        written = {"type": self._name_of(type(value)), "value": value}
+        return t.cast(str, self._conversion.encode(written, JSON))
+
+    def read_value(self, text: str, promised: t.Any = MISSING) -> t.Any:
+        """Return a value that was written.
+
+        :param promised: The type that it has, if somebody says so: it tells more than a
+            class.
+        :raises ConversionError: It can't be read.
+        """
+        found = msgspec.json.decode(text, type=_Value)
+        cls = self._class_of(found.type, ())
+        is_promised = any(runtime_class(each) is cls for each in members(promised))
+        wanted = promised if is_promised else cls
+        if getattr(wanted, "__module__", None) == "builtins" and wanted is cls:
+            return msgspec.json.decode(found.value, type=cls)
+        return self._conversion.decoder(wanted)(bytes(found.value), JSON)
 
     def _body(self, payload: t.Any, media_type: str | None) -> bytes:
         if isinstance(payload, (str, bytes)) and _is_foreign(media_type):

@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterable
 from datetime import timedelta
 
 import sqlalchemy as sa
 import sqlalchemy.dialects.postgresql as postgresql
 import sqlalchemy.dialects.sqlite as sqlite
-import sqlalchemy.exc as sa_exc
 
 from ..errors import MessagingError
-from .failures import is_transient
-from .session import begin_immediate
+from .apart import apart
 from .tables import handled
 from .tables import now_ms
 
@@ -30,14 +29,26 @@ _noted: dict[str, t.Any] = {
     "handled_at": now_ms(),
 }
 _insert = sa.insert(handled).values(_noted)
+#: Notes what isn't noted yet, on PostgreSQL; other statements have it as a part.
+NOTE_NEW: t.Final = (
+    postgresql.insert(handled)
+    .values(_noted)
+    .on_conflict_do_nothing()
+    .returning(_h.digest)
+)
 _NOTE: t.Final[dict[str, t.Any]] = {
-    name: insert(handled).values(_noted).on_conflict_do_nothing().returning(_h.digest)
-    for name, insert in (
-        ("postgresql", postgresql.insert),
-        ("sqlite", sqlite.insert),
-    )
+    "postgresql": NOTE_NEW,
+    "sqlite": sqlite.insert(handled)
+    .values(_noted)
+    .on_conflict_do_nothing()
+    .returning(_h.digest),
 }
 _NOTE_IGNORING: t.Final = _insert.prefix_with("IGNORE")
+#: Many at once, and nobody asks which of them were new.
+_NOTE_ALL: t.Final[dict[str, t.Any]] = {
+    "postgresql": postgresql.insert(handled).values(_noted).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(handled).values(_noted).on_conflict_do_nothing(),
+}
 _find = _h.digest == sa.bindparam("of_digest", type_=sa.LargeBinary)
 _ANSWER: t.Final = sa.select(_h.reply).where(_find)
 #: Also what was committed after the transaction began.
@@ -45,10 +56,10 @@ _LATEST_ANSWER: t.Final = _ANSWER.with_for_update(read=True)
 _KEEP_REPLY: t.Final = (
     sa.update(handled).where(_find).values(reply=sa.bindparam("new_reply"))
 )
+_FORGET: t.Final = sa.delete(handled).where(_find)
 _digests: sa.BindParameter[t.Any] = sa.bindparam("digests", expanding=True)
+_SEEN: t.Final = sa.select(_h.digest).where(_h.digest.in_(_digests))
 _MYSQL: t.Final = ("mysql", "mariadb")
-#: How often one batch is tried again after a lost race.
-_ATTEMPTS: t.Final = 10
 
 
 class Handled:
@@ -66,11 +77,7 @@ class Handled:
 
         If another transaction has noted it and goes on, this waits for its end.
         """
-        values = {
-            "new_digest": self._digest(key, endpoint_id),
-            "new_key": _readable(key, 255),
-            "new_endpoint": _readable(endpoint_id, 512),
-        }
+        values = self.values(key, endpoint_id)
         name = connection.dialect.name
         if name not in _MYSQL:
             noted = connection.execute(_NOTE[name], values).one_or_none()
@@ -83,6 +90,34 @@ class Handled:
             connection.execute(_insert, values)
             return True
         return False
+
+    def note_all(
+        self,
+        connection: sa.Connection,
+        notes: Iterable[tuple[str, str]],
+        *,
+        are_new: bool = False,
+    ) -> None:
+        """Note keys of endpoints; what is noted already stays as it is.
+
+        :param are_new: Fail if one is noted already, with an error of the database.
+        """
+        rows = [self.values(*each) for each in notes]
+        name = connection.dialect.name
+        ignoring = _NOTE_ALL.get(name, _NOTE_IGNORING)
+        connection.execute(_insert if are_new else ignoring, rows)
+
+    def seen(
+        self, connection: sa.Connection, notes: Iterable[tuple[str, str]]
+    ) -> set[tuple[str, str]]:
+        """Return those keys of endpoints that are noted."""
+        digests = {self._digest(*each): each for each in notes}
+        found = connection.scalars(_SEEN, {"digests": list(digests)})
+        return {digests[bytes(digest)] for digest in found}
+
+    def forget(self, connection: sa.Connection, key: str, endpoint_id: str) -> None:
+        """Forget a key."""
+        connection.execute(_FORGET, {"of_digest": self._digest(key, endpoint_id)})
 
     def answer(
         self, connection: sa.Connection, key: str, endpoint_id: str
@@ -106,6 +141,14 @@ class Handled:
                 f"The reply of {endpoint_id} can't be kept for the key {key!r:.80}, as"
                 " that isn't noted. Call 'note()' first, in the same transaction."
             )
+
+    def values(self, key: str, endpoint_id: str) -> dict[str, t.Any]:
+        """Return what :data:`NOTE_NEW` is executed with."""
+        return {
+            "new_digest": self._digest(key, endpoint_id),
+            "new_key": _readable(key, 255),
+            "new_endpoint": _readable(endpoint_id, 512),
+        }
 
     def _digest(self, key: str, endpoint_id: str) -> bytes:
         parts = [key, endpoint_id]
@@ -132,13 +175,7 @@ def remove_expired(
     :param batch: How many rows to remove at once, at most.
     :param on_batch: Called after each commit with the number of rows removed by it.
     """
-    options = {}
-    if engine.dialect.name in _MYSQL:
-        # Repeatable reads would lock the gaps between rows, too.
-        options["isolation_level"] = "READ COMMITTED"
-    engine = engine.execution_options(**options)
-    with engine.connect() as connection:
-        now = t.cast(int, connection.scalar(sa.select(now_ms())))
+    now = apart(engine, lambda one: one.scalar(sa.select(now_ms()))) or 0
     # Once for all batches: it mustn't run after what becomes old meanwhile.
     is_expired = _h.handled_at < now - older_than // timedelta(milliseconds=1)
     chosen = sa.select(_h.digest).where(is_expired)
@@ -148,28 +185,23 @@ def remove_expired(
     chosen = chosen.with_for_update(skip_locked=True)
     # Somebody may have removed a row and noted its key anew.
     removal = sa.delete(handled).where(_h.digest.in_(_digests), is_expired)
-    total, failures = 0, 0
+
+    def remove(connection: sa.Connection) -> tuple[int, int]:
+        digests = connection.scalars(chosen).all()
+        if not digests:
+            return 0, 0
+        removed = connection.execute(removal, {"digests": digests}).rowcount
+        return len(digests), removed
+
+    total = 0
     while True:
-        try:
-            with engine.begin() as connection:
-                begin_immediate(connection, is_fresh=True)
-                digests = connection.scalars(chosen).all()
-                removed = 0
-                if digests:
-                    result = connection.execute(removal, {"digests": digests})
-                    removed = result.rowcount
-        except sa_exc.DBAPIError as error:
-            # MariaDB locks the index first and then the row, and for a removal the
-            # other way round: two cleanups may stand in each other's way.
-            failures += 1
-            if failures > _ATTEMPTS or not is_transient(error):
-                raise
-            continue
-        failures = 0
+        # MariaDB locks the index first and then the row, and for a removal the other
+        # way round: two cleanups may stand in each other's way, and one of them loses.
+        found, removed = apart(engine, remove)
         total += removed
         if removed and on_batch is not None:
             on_batch(removed)
-        if len(digests) < batch:
+        if found < batch:
             return total
 
 

@@ -15,10 +15,15 @@ def has_ended(connection: sa.Connection, error: BaseException) -> bool:
     a deadlock, and the next statement begins another transaction.
     """
     if connection.dialect.name in ("mysql", "mariadb"):
-        original = getattr(error, "orig", None) or error
-        return original.args[:1] == (_DEADLOCK,)
+        return is_deadlock(error)
     if connection.closed or connection.invalidated:
         return False
     # A savepoint may have been given up since.
     info = getattr(connection.connection.driver_connection, "info", None)
     return bool(getattr(info, "transaction_status", None) == _IN_ERROR)
+
+
+def is_deadlock(error: BaseException) -> bool:
+    """Whether MariaDB rolled back a transaction for the good of another one."""
+    original = getattr(error, "orig", None) or error
+    return original.args[:1] == (_DEADLOCK,)

@@ -161,6 +161,45 @@ class Transaction(t.Protocol):
         ...
 
 
+class Notes(t.Protocol):
+    """Remembers which keys were handled, along with the transaction of the caller."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a transaction is going on."""
+        ...
+
+    def run(self, proceed: Callable[[], t.Any]) -> t.Any:
+        """Call ``proceed`` in the transaction that is going on, or in a new one."""
+        ...
+
+    def note(self, key: str, endpoint_id: str) -> bool:
+        """Note a key in the transaction; return whether it was new.
+
+        If somebody else has noted it and goes on, this waits for the end.
+        """
+        ...
+
+    def has(self, key: str, endpoint_id: str) -> bool:
+        """Whether a key is noted; called where no transaction is going on."""
+        ...
+
+    def forget(self, key: str, endpoint_id: str, error: BaseException) -> None:
+        """Forget a key whose message failed, if the transaction goes on.
+
+        :param error: What it failed with.
+        """
+        ...
+
+    def reply(self, key: str, endpoint_id: str) -> str | None:
+        """Return the reply that was kept for a key, if one was."""
+        ...
+
+    def keep_reply(self, key: str, endpoint_id: str, reply: str) -> None:
+        """Keep the reply for a key that was noted in the transaction."""
+        ...
+
+
 class Ticks(t.Protocol):
     """Remembers which ticks of schedules were fired, so that each is fired once.
 

@@ -52,6 +52,19 @@ class SessionTransaction:
         """Whether a unit of work of the application is active."""
         return self._active() is not None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether something may have been done in the transaction of the session."""
+        unit = self._active()
+        session = self._session() if unit is None else unit.session
+        return current.get() is not None or session.in_transaction()
+
+    def excuse(self, error: BaseException) -> None:
+        """Take an error for none, as nothing was lost with it."""
+        unit = self._active()
+        if unit is not None:
+            unit.errors[:] = [each for each in unit.errors if each[1] is not error]
+
     def run(self, payload: t.Any, proceed: Callable[[], t.Any]) -> t.Any:
         """Call ``proceed`` in the active unit of work, or in a new one.
 
@@ -67,7 +80,7 @@ class SessionTransaction:
                 return proceed()
         session = self._session()
         has_begun = session.in_transaction()
-        if self.prepare is not None and not has_begun:
+        if self.prepare is not None and not has_written(session):
             self.prepare()
         if has_begun:
             self._refuse_block(session)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import typing as t
+from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
@@ -14,6 +17,7 @@ from ..channels.protocols import Capability
 from ..channels.protocols import Channel
 from ..channels.protocols import Outbox
 from ..channels.protocols import Post
+from ..decorators.deduplication import DeduplicatedMark
 from ..definitions import AsynchronousMark
 from ..definitions import DelayedRetryMark
 from ..definitions import ErrorChannelMark
@@ -106,6 +110,8 @@ class Entrance:
     priority: int = 0
     #: What its channels can't do, each with the channel that can't.
     lacks: dict[Capability, str] = field(default_factory=dict)
+    #: Headers that every message gets.
+    headers: Mapping[str, t.Any] | None = None
 
     def __call__(self, message: Message) -> None:
         """Send a message."""
@@ -121,6 +127,8 @@ class Entrance:
         entered = self.sending.enter(message)
         if entered is None:
             return None
+        if self.headers is not None:
+            entered = entered.with_headers(self.headers)
         envelope = self.writing.write(entered, self.endpoint_id, self.slip)
         if self.priority and entered.header(PRIORITY) is None:
             envelope = replace(envelope, priority=self.priority)
@@ -191,6 +199,37 @@ _NAMES = {
     TIME_TO_LIVE: "@time_to_live",
     PRIORITY: "@priority",
 }
+
+
+def check_deduplicated(
+    marked: Marked[HandlerMark], action: Marked[HandlerMark] | None
+) -> None:
+    """Refuse what can't be handled once as it is marked.
+
+    :param action: The other handler of the same message, if an aggregate has two.
+    :raises ConfigurationError: It can't.
+    """
+    kind, said = marked.said.kind, marked.mark(DeduplicatedMark)
+    if kind is Kind.QUERY and marks_of(marked.function, DeduplicatedMark):
+        raise ConfigurationError(
+            f"{marked.where} is a query handler with @deduplicated, and a query changes"
+            " nothing: ask it as often as you like. Remove the marker."
+        )
+    if said is None and action is not None and action.mark(DeduplicatedMark):
+        raise ConfigurationError(
+            f"{action.where} has @deduplicated, and {marked.where}, which takes the"
+            " same message, hasn't. The marker of the factory method is for both: move"
+            " it there."
+        )
+    if said is None or said.on_duplicate != "return_cached" or kind is Kind.QUERY:
+        return
+    if kind is Kind.EVENT or marked.mark(AsynchronousMark) is not None:
+        raise ConfigurationError(
+            f"{marked.where} has @deduplicated(on_duplicate='return_cached'), and"
+            " nobody waits for what it returns. Use 'skip'."
+        )
+
+
 _RECOVERIES: tuple[tuple[type[Mark], str], ...] = (
     (DelayedRetryMark, "delayed_retry"),
     (ErrorChannelMark, "error_channel"),
@@ -204,20 +243,29 @@ def recovery_of(
 
     :raises ConfigurationError: It says two things.
     """
-    found: list[DelayedRetryMark | ErrorChannelMark] = [
-        each
-        for each in execution
-        if isinstance(each, (DelayedRetryMark, ErrorChannelMark))
-    ]
-    if not found:
-        found += marks_of(marked.function, DelayedRetryMark)
-        found += marks_of(marked.function, ErrorChannelMark)
-    if not found:
-        found += marked.marks(DelayedRetryMark)
-        found += marked.marks(ErrorChannelMark)
-    if len({type(each) for each in found}) > 1:
-        raise ConfigurationError(
-            f"{marked.where} has both @delayed_retry and @error_channel. Keep one:"
-            " @delayed_retry(dead_letter=…) names a channel, too."
-        )
-    return found[0] if found else None
+    function = marked.function
+    own = (*marks_of(function, DelayedRetryMark), *marks_of(function, ErrorChannelMark))
+    all_ = (*marked.marks(DelayedRetryMark), *marked.marks(ErrorChannelMark))
+    return nearest_recovery(marked.where, execution, own, all_)
+
+
+def nearest_recovery(
+    where: str, *said: Iterable[Mark]
+) -> DelayedRetryMark | ErrorChannelMark | None:
+    """Return the first mark about failed messages.
+
+    :param said: Marks, the nearest first.
+    :raises ConfigurationError: Two that are equally near say two things.
+    """
+    for marks in said:
+        found = [
+            m for m in marks if isinstance(m, (DelayedRetryMark, ErrorChannelMark))
+        ]
+        if len({type(each) for each in found}) > 1:
+            raise ConfigurationError(
+                f"{where} has both @delayed_retry and @error_channel. Keep one:"
+                " @delayed_retry(dead_letter=…) names a channel, too."
+            )
+        if found:
+            return found[0]
+    return None

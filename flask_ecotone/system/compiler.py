@@ -12,9 +12,9 @@ from ..console import ConsoleOutput
 from ..console import ConsoleWriter
 from ..console import PlainConsoleWriter
 from ..context import MessageContext
-from ..conversion import compile_expression
 from ..conversion import Conversion
 from ..conversion import user_converter
+from ..decorators.deduplication import DeduplicatedMark
 from ..decorators.pointcuts import EndpointMark
 from ..definitions import AsynchronousMark
 from ..definitions import DelayedRetryMark
@@ -35,11 +35,12 @@ from ..errors import ConfigurationError
 from ..errors import DuplicateHandlerError
 from ..errors import HandlerSignatureError
 from ..handling.calls import late_bound
-from ..handling.evaluation import evaluation
+from ..handling.deduplication import IdempotentReceiver
 from ..handling.evaluation import Resolution
 from ..handling.evaluation import Variables
 from ..handling.flows import direct_flow
 from ..handling.flows import replying_flow
+from ..handling.headers import header_changes
 from ..handling.interceptors import Interception
 from ..handling.interceptors import Interceptors
 from ..handling.pointcuts import JoinPoint
@@ -49,6 +50,7 @@ from ..modelling.aggregate import Aggregate
 from ..modelling.handlers import AggregateHandler
 from ..modelling.handlers import Handle
 from ..modelling.repositories import Repositories
+from ..reflection import MISSING
 from ..reflection import reflect
 from ..reflection import Signature
 from ..services import Services
@@ -56,10 +58,12 @@ from ..storage.protocols import Activation
 from ..storage.protocols import Connections
 from ..storage.protocols import Hook
 from ..storage.protocols import ModelRepository
+from ..storage.protocols import Notes
 from ..storage.protocols import Transaction
 from .asynchronous import Channels
 from .asynchronous import check_abilities
 from .asynchronous import check_asynchronous
+from .asynchronous import check_deduplicated
 from .asynchronous import Entrance
 from .asynchronous import recovery_of
 from .console import ConsoleCommands
@@ -86,6 +90,8 @@ class Configuration:
     variables: Variables
     logger: logging.Logger
     transaction: Transaction | None = None
+    #: What was handled already, for ``@deduplicated``.
+    notes: Notes | None = None
     models: Iterable[ModelRepository] = ()
     retry: InstantRetryMark | None = None
     observer: Observer | None = None
@@ -143,6 +149,7 @@ class _Compiler:
             configuration.provider,
             configuration.tenancy,
             configuration.channels.outbox if configuration.channels else None,
+            configuration.notes,
         )
         self._channels = configuration.channels
         self._resolution = Resolution(
@@ -235,13 +242,25 @@ class _Compiler:
         check_asynchronous(marked, said)
         if marked.said.kind is Kind.QUERY or self._channels is None:
             said = None
-        sending, interception = self._interception(marked).split()
-        if said is None:
-            interception = self._interception(marked)
+        name, execution = endpoint_id(marked), said.execution if said else ()
+        is_transactional = marked.mark(WithoutTransactionMark) is None and not any(
+            isinstance(each, WithoutTransactionMark) for each in execution
+        )
+        receiver = self._receiver(name, marked, action)
+        interception = self._interception(marked)
+        sending, remaining = interception.split()
+        is_split = said is not None or receiver is not None
+        if is_split:
+            interception = remaining
         if aggregate is None:
             handle = self._service(marked, signature, interception)
         else:
-            handle = self._aggregate(found, aggregate, interception, action)
+            handle = self._aggregate(found, aggregate, interception, action, is_split)
+        if receiver is not None:
+            returns = signature.returns if aggregate is None else MISSING
+            handle = receiver.around(handle, is_unit=is_transactional, returns=returns)
+            if said is None:
+                handle = sending.before(handle)
         if marked.mark(TenantResolverMark) is not None:
             raise ConfigurationError(
                 f"{marked.where} has @with_tenant_resolver and is no inbound channel"
@@ -258,8 +277,6 @@ class _Compiler:
                 )
             retry = None
         priority = marked.mark(PriorityMark)
-        name = endpoint_id(marked)
-        execution = said.execution if said else ()
         recovery = recovery_of(marked, execution)
         entrance = None
         if said is not None:
@@ -271,8 +288,7 @@ class _Compiler:
             interceptors=interception.names,
             priority=priority.priority if priority else 1,
             is_aggregate=aggregate is not None,
-            is_transactional=marked.mark(WithoutTransactionMark) is None
-            and not any(isinstance(each, WithoutTransactionMark) for each in execution),
+            is_transactional=is_transactional,
             retry=retry,
             handle=entrance or handle,
             execute=handle if entrance else None,
@@ -280,6 +296,15 @@ class _Compiler:
             channels=(entrance.channel.name, *entrance.slip) if entrance else (),
             recovery=recovery,
         )
+
+    def _receiver(
+        self, name: str, marked: Marked[HandlerMark], action: FoundHandler | None
+    ) -> IdempotentReceiver | None:
+        said = marked.mark(DeduplicatedMark)
+        check_deduplicated(marked, None if action is None else action.marked)
+        if said is None or marked.said.kind is Kind.QUERY:
+            return None
+        return self._system.receiver(said, name, marked.where)
 
     def _entrance(
         self,
@@ -335,13 +360,14 @@ class _Compiler:
         aggregate: Aggregate,
         interception: Interception,
         action: FoundHandler | None,
+        is_split: bool,
     ) -> Flow:
         marked = found.marked
         handler = self._aggregate_handler(found, aggregate, interception)
         handle: Handle
         if action is not None:
             other = self._interception(action.marked)
-            if marked.mark(AsynchronousMark) and self._channels is not None:
+            if is_split:
                 other = other.split()[1]
             changing = self._aggregate_handler(action, aggregate, other)
             handle = handler.create_or(changing)
@@ -378,7 +404,13 @@ class _Compiler:
         markers = tuple(said.marker for said in marked.marks(EndpointMark))
         point = JoinPoint(marked.function, marked.owner, marked.said.kind, markers)
         required = marked.said.required_interceptors
-        return self._interceptors.of(point, required, self._headers(marked))
+        headers = header_changes(
+            marked.marks(HeaderMark),
+            marked.marks(RemoveHeaderMark),
+            marked.where,
+            self._resolution,
+        )
+        return self._interceptors.of(point, required, headers)
 
     def _output(self, marked: Marked[HandlerMark]) -> Flow | None:
         name = marked.said.output_channel
@@ -394,36 +426,6 @@ class _Compiler:
             return system.channel(name, where).handle(reply)
 
         return spied
-
-    def _headers(
-        self, marked: Marked[HandlerMark]
-    ) -> Callable[[Message], Message] | None:
-        added: dict[str, HeaderMark] = {}
-        for said in marked.marks(HeaderMark):
-            added.setdefault(said.name, said)
-        removed = {said.name: None for said in marked.marks(RemoveHeaderMark)}
-        if not added and not removed:
-            return None
-        computed = {
-            name: compile_expression(said.expression, f"{marked.where}, {name!r}")
-            for name, said in added.items()
-            if said.expression is not None
-        }
-
-        def change(message: Message) -> Message:
-            values: dict[str, t.Any] = dict(removed)
-            for name, said in added.items():
-                if said.keep_existing and message.header(name) is not None:
-                    continue
-                expression = computed.get(name)
-                values[name] = (
-                    said.value
-                    if expression is None
-                    else expression(evaluation(message, self._resolution))
-                )
-            return message.with_headers(values)
-
-        return change
 
     def _check_ids(self, endpoints: list[Endpoint]) -> None:
         seen: dict[str, Endpoint] = {}

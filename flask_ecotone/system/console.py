@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ..console import ConsoleOutput
 from ..console import ConsoleWriter
+from ..decorators.deduplication import DeduplicatedMark
 from ..decorators.pointcuts import EndpointMark
 from ..definitions import AggregateMark
 from ..definitions import ConsoleCommandMark
@@ -84,6 +85,11 @@ def read_command(marked: Marked[ConsoleCommandMark]) -> CommandSignature:
         raise HandlerSignatureError(
             f"The console command {marked.where} returns a value, which nobody gets."
             " Annotate it '-> None' and write to a ConsoleWriter."
+        )
+    if marked.mark(DeduplicatedMark) is not None:
+        raise HandlerSignatureError(
+            f"The console command {marked.where} has @deduplicated, and somebody runs"
+            " it who means it. Mark the handler of a message that it sends."
         )
     owner = marked.owner
     if owner is not None and not marked.is_on_class:

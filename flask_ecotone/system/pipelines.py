@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import typing as t
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..conversion import MediaType
 from ..definitions import InstantRetryMark
 from ..definitions import Kind
+from ..handling.deduplication import IdempotentReceiver
 from ..handling.interceptors import Interception
 from ..handling.interceptors import replaced
 from ..message import checked_metadata
@@ -21,11 +23,14 @@ from ..message import CONTENT_TYPE
 from ..message import Message
 from ..message import REPLY_CONTENT_TYPE
 from ..message import ROUTING_KEY
+from ..reflection import MISSING
+from ..reflection import reflect
 from ..reflection import Remembered
 from ..storage.protocols import Transaction
 from .endpoint import Endpoint
 from .endpoint import fan_out
 from .endpoint import Flow
+from .outgoing import AsynchronousBus
 from .routes import EventRoutes
 from .routes import UniqueRoutes
 from .surroundings import asked
@@ -37,6 +42,8 @@ from .surroundings import through
 
 #: The precedence of the unit of work; interceptors below it run outside of it.
 TRANSACTION_PRECEDENCE = -2000
+#: That of handling messages once.
+DEDUPLICATION_PRECEDENCE = -1900
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +55,30 @@ class BusPlan:
     retry: InstantRetryMark | None
     is_transactional: bool
     propagates: bool
+    #: Lets one message of those with the same key pass.
+    receiver: IdempotentReceiver | None = None
+    #: Sends the messages over channels.
+    outgoing: AsynchronousBus | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether messages go straight to the endpoint."""
-        return self.interception.is_empty and self.propagates
+        is_direct = self.interception.is_empty and self.receiver is None
+        return is_direct and self.propagates
+
+    def surround(self, flow: Flow, *, is_unit: bool, returns: t.Any = MISSING) -> Flow:
+        """Return a flow with what is inside of the unit of work around it."""
+        around_flow = self.interception.around_flow
+        flow = around_flow(flow, lambda p: p >= DEDUPLICATION_PRECEDENCE)
+        if self.receiver is not None:
+            flow = self.receiver.around(flow, is_unit=is_unit, returns=returns)
+        inside = range(TRANSACTION_PRECEDENCE, DEDUPLICATION_PRECEDENCE)
+        return around_flow(flow, lambda p: p in inside)
+
+    def outside(self, flow: Flow) -> Flow:
+        """Return a flow with what is outside of the unit of work around it."""
+        around_flow = self.interception.around_flow
+        return around_flow(flow, lambda p: p < TRANSACTION_PRECEDENCE)
 
 
 class UniquePipeline:
@@ -175,17 +201,22 @@ class UniquePipeline:
     def _flow(self, endpoint: Endpoint, cls: type) -> Flow:
         flow = self._flows.get((endpoint, cls))
         if flow is None:
-            handle = guarded(endpoint.handle, cls, self._around.transaction)
+            outgoing = self._plan.outgoing
+            handle = outgoing.entrance(endpoint) if outgoing else endpoint.handle
+            handle = guarded(handle, cls, self._around.transaction)
             flow = self._flows[endpoint, cls] = self._compose(endpoint, handle)
         return flow
 
     def _compose(self, endpoint: Endpoint, handle: Flow) -> Flow:
         plan, around = self._plan, self._around
-        interception = plan.interception
-        flow = interception.around_flow(handle, lambda p: p >= TRANSACTION_PRECEDENCE)
+        transaction = around.transaction
+        is_transactional = plan.is_transactional and endpoint.is_transactional
+        returns = MISSING
+        if plan.receiver is not None and plan.receiver.has_replies:
+            marked = endpoint.marked
+            returns = reflect(marked.function, marked.owner).returns
+        flow = plan.surround(handle, is_unit=is_transactional, returns=returns)
         if plan.kind is Kind.COMMAND:
-            transaction = around.transaction
-            is_transactional = plan.is_transactional and endpoint.is_transactional
             if transaction is not None and is_transactional:
                 flow = _transactional(flow, transaction)
             if around.outbox is not None:
@@ -195,7 +226,7 @@ class UniquePipeline:
             retry = endpoint.retry or plan.retry or around.retry
             if retry is not None:
                 flow = retrying(flow, asked(retry), around)
-        return interception.around_flow(flow, lambda p: p < TRANSACTION_PRECEDENCE)
+        return plan.outside(flow)
 
 
 class EventPipeline:
@@ -229,7 +260,7 @@ class EventPipeline:
                     value = decoder(cls)(entered.payload, entered.header(CONTENT_TYPE))
                     converted[cls] = replaced(entered, value)
             calls = [(endpoint, converted[cls]) for endpoint, cls in subscriptions]
-            fan_out(calls, self._around.outbox)
+            self._fan_out(calls)
 
         self._log(message, [endpoint for endpoint, _ in subscriptions])
         self._enter(message, self._surrounded(deliver))
@@ -282,8 +313,19 @@ class EventPipeline:
             flow(message)
 
     def _surrounded(self, deliver: Callable[[Message], None]) -> Flow:
-        interception = self._plan.interception
-        return self._around.for_tenant(interception.around_flow(deliver))
+        plan = self._plan
+        flow = plan.surround(deliver, is_unit=plan.is_transactional)
+        return self._around.for_tenant(plan.outside(flow))
+
+    def _fan_out(self, calls: Sequence[tuple[Endpoint, Message]]) -> None:
+        outgoing, outbox = self._plan.outgoing, self._around.outbox
+        if outgoing is None or outbox is None:
+            fan_out(calls, outbox)
+            return
+        posts = [
+            outgoing.entrance(endpoint).post(message) for endpoint, message in calls
+        ]
+        outbox.put([post for post in posts if post is not None])
 
     def _enter(self, message: Message, flow: Flow) -> None:
         plan, around = self._plan, self._around
@@ -303,10 +345,11 @@ class EventPipeline:
         flows: tuple[Flow, ...] = tuple(
             guarded(endpoint.handle, cls, around.transaction) for endpoint in endpoints
         )
-        if any(endpoint.entrance for endpoint in endpoints):
+        is_sent = self._plan.outgoing is not None
+        if is_sent or any(endpoint.entrance for endpoint in endpoints):
 
             def fanned(message: Message) -> None:
-                fan_out([(e, message) for e in endpoints], around.outbox)
+                self._fan_out([(e, message) for e in endpoints])
 
             flows = (guarded(fanned, cls, around.transaction),)
         self._handles[cls] = flows

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ..channels.protocols import NULL_CHANNEL
 from ..conversion import compile_expression
+from ..decorators.deduplication import DeduplicatedMark
 from ..decorators.parameters import Payload
 from ..decorators.pointcuts import EndpointMark
 from ..definitions import AggregateMark
@@ -288,6 +289,11 @@ def _check(marked: Marked[ScheduledMark], signature: Signature) -> None:
             f"The schedule {where} has @asynchronous. A worker runs it anyway: remove"
             " one of the two, or give it an output_channel whose handler is"
             " asynchronous."
+        )
+    if marked.mark(DeduplicatedMark) is not None:
+        raise ConfigurationError(
+            f"The schedule {where} has @deduplicated. Each of its ticks is fired once"
+            " anyway: remove the marker."
         )
     if owner is not None and not marked.is_on_class:
         if inherited_mark_of(owner, AggregateMark) or hasattr(owner, "__mapper__"):

@@ -19,6 +19,7 @@ from ..handling.interceptors import Interception
 from ..handling.interceptors import replaced
 from ..message import Message
 from ..storage.protocols import Activation
+from ..storage.protocols import Notes
 from ..storage.protocols import Transaction
 from .endpoint import Flow
 
@@ -49,6 +50,8 @@ class Surroundings:
     tenancy: Activation | None
     #: Where asynchronous endpoints send from, if there are channels.
     outbox: Outbox | None = None
+    #: What was handled already.
+    notes: Notes | None = None
 
     def for_tenant(self, flow: Flow) -> Flow:
         """Return a flow that runs with the tenant of the message active."""

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 
 from ..console import ConsoleWriter
 from ..conversion import Conversion
+from ..decorators.deduplication import DeduplicatedMark
+from ..definitions import HeaderMark
 from ..definitions import Kind
+from ..definitions import RemoveHeaderMark
 from ..errors import AggregateNotFoundError
 from ..errors import ConfigurationError
 from ..errors import did_you_mean
@@ -17,8 +20,11 @@ from ..errors import DuplicateHandlerError
 from ..errors import NoHandlerError
 from ..errors import UnknownChannelError
 from ..errors import UnknownEndpointError
+from ..handling.deduplication import IdempotentReceiver
+from ..handling.deduplication import key_of
 from ..handling.evaluation import functions
 from ..handling.evaluation import Resolution
+from ..handling.headers import header_changes
 from ..handling.interceptors import Interception
 from ..handling.interceptors import Interceptors
 from ..handling.pointcuts import JoinPoint
@@ -29,23 +35,25 @@ from ..message import ROUTING_KEY
 from ..modelling.aggregate import Aggregate
 from ..modelling.handlers import Outcome
 from ..services import Services
+from ..storage.protocols import Notes
 from .asynchronous import Channels
 from .console import ConsoleCommands
 from .deferred import Deferred
 from .endpoint import Endpoint
 from .endpoint import Flow
 from .endpoint import ScheduledEndpoint
+from .outgoing import AsynchronousBus
 from .pipelines import BusPlan
 from .pipelines import EventPipeline
 from .pipelines import gateway_flow
 from .pipelines import TRANSACTION_PRECEDENCE
 from .pipelines import UniquePipeline
+from .reception import received
 from .routes import EventRoutes
 from .routes import UniqueRoutes
 from .surroundings import in_context
 from .surroundings import of_worker
 from .surroundings import Patience
-from .surroundings import retrying
 from .surroundings import Surroundings
 from .surroundings import through
 
@@ -97,6 +105,8 @@ class MessagingSystem:
         self.console: ConsoleCommands
         #: By id.
         self.schedules: Mapping[str, ScheduledEndpoint] = {}
+        #: By name.
+        self.asynchronous_buses: dict[str, AsynchronousBus] = {}
 
     @property
     def services(self) -> Services:
@@ -151,31 +161,32 @@ class MessagingSystem:
             )
         return found
 
+    def receiver(
+        self, said: DeduplicatedMark, name: str, where: str
+    ) -> IdempotentReceiver:
+        """Return what handles messages once, for an endpoint or a bus.
+
+        :param name: Whose keys they are.
+        """
+        return IdempotentReceiver(
+            name,
+            key_of(said, where, self._resolution),
+            said.on_duplicate,
+            t.cast(Notes, self._around.notes),
+            self.writing,
+            self._around.logger,
+        )
+
     def execute(
         self, endpoint: Endpoint, message: Message, settle: Callable[[], bool]
-    ) -> t.Any:
+    ) -> None:
         """Handle a message that a worker took from a channel.
 
         :param settle: Removes the message, as part of the transaction, and returns
             whether it is handled for the first time.
         """
-        around, flow = self._around, endpoint.execute or endpoint.handle
-        transaction = around.transaction if endpoint.is_transactional else None
-
-        def first_time(entered: Message) -> t.Any:
-            return flow(entered) if settle() else None
-
-        def attempt(entered: Message) -> t.Any:
-            if transaction is None:
-                return first_time(entered)
-            return transaction.run(entered.payload, lambda: first_time(entered))
-
-        collected: Flow = attempt
-        if around.outbox is not None:
-            collected = around.outbox.collecting(attempt)
-        surrounded = around.for_tenant(collected)
-        repeated = retrying(surrounded, self._patience(endpoint), around)
-        return in_context(around.context, message, repeated)
+        patience = self._patience(endpoint)
+        received(endpoint, message, settle, patience, self._around)
 
     def is_repeated(self, endpoint: Endpoint, error: BaseException) -> bool:
         """Whether a worker executes an endpoint again at once after an error."""
@@ -233,10 +244,18 @@ class MessagingSystem:
         return EventPipeline(plan, self._events, self._around)
 
     def interception(
-        self, join_point: JoinPoint, required: Iterable[t.Any] = ()
+        self,
+        join_point: JoinPoint,
+        required: Iterable[t.Any] = (),
+        headers: tuple[list[HeaderMark], list[RemoveHeaderMark]] = ([], []),
     ) -> Interception:
-        """Return the interceptors of a gateway."""
-        return self._interceptors.of(join_point, required)
+        """Return the interceptors of a gateway.
+
+        :param headers: What is said of the headers of its messages.
+        """
+        name = join_point.qualified_name
+        changes = header_changes(*headers, name, self._resolution)
+        return self._interceptors.of(join_point, required, changes)
 
     def channel(self, name: str, used_by: str) -> Endpoint:
         """Return the endpoint that listens on a channel.

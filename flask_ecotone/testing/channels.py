@@ -22,6 +22,7 @@ from ..consuming.final_failures import FinalFailures
 from ..consuming.processing import Environment
 from ..consuming.processing import Processor
 from ..definitions import AsynchronousMark
+from ..definitions import inherited_mark_of
 from ..discovery import Catalogue
 from ..errors import ConfigurationError
 from ..errors import did_you_mean
@@ -71,9 +72,10 @@ class FlowChannels:
     def __init__(self, catalogue: Catalogue) -> None:
         self.clock = Clock()
         self._queues: dict[str, MemoryQueue] = {}
-        for marked in catalogue.handlers:
-            said = marked.mark(AsynchronousMark)
-            for name in said.channels if said else ():
+        said = [marked.mark(AsynchronousMark) for marked in catalogue.handlers]
+        said += [inherited_mark_of(bus, AsynchronousMark) for bus in catalogue.buses]
+        for each in said:
+            for name in each.channels if each else ():
                 self._queues[name] = MemoryQueue(name, now=self.clock.now)
         opened: dict[str, Channel] = dict(self._queues)
         self.channels = Channels(opened, CollectingOutbox())

@@ -27,6 +27,8 @@ from ..message import Headers
 from ..message import Message
 from ..message import ROUTING_KEY
 from ..services import Services
+from ..storage.memory_notes import MemoryNotes
+from ..storage.memory_notes import MemoryTransaction
 from ..storage.protocols import ModelRepository
 from ..system import compile_system
 from ..system import Configuration
@@ -356,12 +358,15 @@ def flow_testing(
     recorder = MessageRecorder()
     console = InMemoryConsoleWriter()
     channels = FlowChannels(catalogue) if asynchronous else None
+    transaction = MemoryTransaction()
     system = compile_system(
         catalogue,
         Configuration(
             services=bridge,
             variables=_Variables(configuration or {}),
             logger=logging.getLogger("flask_ecotone.testing"),
+            transaction=transaction if catalogue.is_deduplicating else None,
+            notes=MemoryNotes(transaction),
             models=models,
             observer=recorder.record,
             spy=recorder.spy,

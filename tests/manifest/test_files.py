@@ -110,7 +110,7 @@ def test_manifest_holds_no_credentials(site: Site) -> None:
     assert b"sql" not in written
     assert set(site.content()) == {
         *("format", "version", "application", "fingerprint"),
-        *("eager", "deferred", "order", "mixins"),
+        *("eager", "deferred", "order", "mixins", "notes_keys"),
     }
     assert site.boot("state.system; result = modules()") == []
 

@@ -21,6 +21,7 @@ class Notebook:
 
     :param url: The database.
     :param options: Arguments of ``SQLAlchemy()``.
+    :param channels: The channels of the extension.
     :param config: More configuration of the application.
     """
 
@@ -31,6 +32,7 @@ class Notebook:
         db: SQLAlchemy | None = None,
         model: t.Any = None,
         options: dict[str, t.Any] | None = None,
+        channels: t.Sequence[t.Any] = (),
         **config: t.Any,
     ) -> None:
         self.url = url
@@ -39,7 +41,7 @@ class Notebook:
         self.app = Flask("notebook")
         self.app.config.update(SQLALCHEMY_DATABASE_URI=url, **config)
         self.db.init_app(self.app)
-        self.ecotone = Ecotone(self.app, packages=[])
+        self.ecotone = Ecotone(self.app, packages=[], channels=channels)
         with self.app.app_context():
             self.db.create_all()
 

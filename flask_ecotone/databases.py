@@ -12,6 +12,7 @@ import sqlalchemy.orm as sa_orm
 from .errors import ConfigurationError
 from .storage import tables
 from .tenancy import Tenancy
+from .tenancy.tenants import tenant_name
 
 if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -82,8 +83,8 @@ class AppDatabases:
         """
         tenancy = self._tenancy()
         if tenancy is not None:
-            listed = tenancy.tenants.listed() if tenant is None else [str(tenant)]
-            for name in listed:
+            one = None if tenant is None else [tenant_name(tenant)]
+            for name in one or tenancy.tenants.listed():
                 tenancy.create_tables(name)
         elif tenant is None:
             self._db.create_all()

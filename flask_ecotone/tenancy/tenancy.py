@@ -21,6 +21,7 @@ from ..signals import tenant_deactivated
 from .binds import bind_key_of
 from .configuration import SQLAlchemyConnectionReference
 from .tenants import shown
+from .tenants import tenant_name
 from .tenants import Tenants
 
 if t.TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Tenancy:
         named = message.header(self.tenants.header)
         if named is None:
             return proceed(message)
-        tenant = str(named)
+        tenant = named if named.__class__ is str else tenant_name(named)
         current = self.current
         if current is not None:
             if current.tenant != tenant:
@@ -133,7 +134,9 @@ class Tenancy:
             # Nothing that an earlier message left may be found.
             self._give_up_session(scope)
             self._log.info(
-                "Activating tenant `%s` on connection `%s`", shown(tenant), connection
+                "Activating tenant `%s` on connection `%s`",
+                shown(tenant),
+                shown(connection),
             )
             result = self._in_session(scope, tenant, connection, proceed)
         finally:
@@ -143,7 +146,7 @@ class Tenancy:
                 self._log.info(
                     "Deactivating tenant `%s` on connection `%s`",
                     shown(tenant),
-                    connection,
+                    shown(connection),
                 )
             finally:
                 _active.reset(token)
@@ -282,4 +285,4 @@ class Tenancy:
 
 
 def _named(tenant: t.Hashable) -> str:
-    return "no tenant" if tenant is None else f"the tenant `{shown(str(tenant))}`"
+    return "no tenant" if tenant is None else f"the tenant `{shown(tenant)}`"

@@ -9,9 +9,13 @@ from collections.abc import Sequence
 
 from ..decorators.parameters import Identifier
 from ..decorators.pointcuts import EndpointMark
+from ..definitions import EnvironmentMark
 from ..definitions import GatewayMethodMark
 from ..definitions import Mark
+from ..definitions import marks_of
+from ..definitions import RepositoryMethodMark
 from ..definitions import SqlMark
+from ..definitions import SqlParameterMark
 from ..discovery import Gateway
 from ..discovery import Marked
 from ..errors import HandlerSignatureError
@@ -35,6 +39,15 @@ from .sql_messages import sent_as_message
 from .sql_methods import sql_method
 
 Method = Callable[..., t.Any]
+#: The marks that count on a method of an interface.
+_COUNTING = (
+    EndpointMark,
+    EnvironmentMark,
+    GatewayMethodMark,
+    RepositoryMethodMark,
+    SqlMark,
+    SqlParameterMark,
+)
 #: Does what a method is for, with its arguments.
 Send = Callable[[tuple[t.Any, ...]], t.Any]
 
@@ -55,6 +68,7 @@ def implement(
                 f"{marked.where} is a {type(marked.function).__name__}. Mark a plain"
                 " method, with 'self' as its first parameter."
             )
+        _check_marks(marked)
         signature = reflect(marked.function, gateway.cls)
         if isinstance(marked.said, GatewayMethodMark):
             send = _business_method(marked, signature, system)
@@ -74,6 +88,16 @@ def implement(
     bases = (gateway.cls,)
     made = type(name, bases, {**methods, "__module__": gateway.cls.__module__})
     return object.__new__(made)
+
+
+def _check_marks(marked: Marked[Mark]) -> None:
+    for said in marks_of(marked.function, Mark):
+        if not isinstance(said, _COUNTING):
+            name = type(said).__name__.removesuffix("Mark")
+            raise HandlerSignatureError(
+                f"{marked.where} has a marker for handlers ({name}), which does nothing"
+                " on a method of an interface. Mark the handler that it sends to."
+            )
 
 
 def _check_complete(gateway: Gateway, methods: dict[str, t.Any]) -> None:

@@ -16,6 +16,7 @@ from flask_ecotone import EventBus
 from flask_ecotone import Header
 from flask_ecotone import Headers
 from flask_ecotone import Identifier
+from flask_ecotone import instant_retry
 from flask_ecotone import internal_handler
 from flask_ecotone import Message
 from flask_ecotone import Payload
@@ -425,6 +426,12 @@ class IdentifiersAsHeader(t.Protocol):
     ) -> int: ...
 
 
+class HandlersMarker(t.Protocol):
+    @instant_retry(2)
+    @business_method("echo")
+    def get(self, number: int) -> int: ...
+
+
 class SavesTwoThings(t.Protocol):
     @repository_method
     def get(self, a: Shelf, b: str) -> None: ...
@@ -462,6 +469,7 @@ class OneHeaderOfARepositoryTwice(t.Protocol):
         (IdentifierAsHeader, "'(a|b)' and '(a|b)' both set the header 'aggregate.id'"),
         (IdentifiersAsHeader, "'a' and 'b' both set the header 'aggregate.id'"),
         (OneHeaderOfARepositoryTwice, "'a' and 'b' both set the header 'tenant'"),
+        (HandlersMarker, r"\.py:\d+\) has a marker for handlers \(InstantRetry\)"),
         (SavesTwoThings, "nothing says what 'b' is for"),
         (LoadsByHeader, "takes nothing to load or save"),
     ],

@@ -201,7 +201,8 @@ class Tenants:
                 return
             try:
                 address = sa.make_url(database)
-            except sa.exc.ArgumentError:
+                address.get_dialect()
+            except (sa.exc.ArgumentError, ValueError):
                 raise ConfigurationError(
                     f"The database of the tenant {tenant!r} is neither a bind key"
                     f" ({self._known() or 'there are none'}) nor the URL of a database."

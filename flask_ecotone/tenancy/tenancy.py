@@ -133,20 +133,14 @@ class Tenancy:
             scope = self._db.session.registry.scopefunc()
             # Nothing that an earlier message left may be found.
             self._give_up_session(scope)
-            self._log.info(
-                "Activating tenant `%s` on connection `%s`",
-                shown(tenant),
-                shown(connection),
-            )
+            self._note("Activating tenant `%s` on connection `%s`", tenant, connection)
             result = self._in_session(scope, tenant, connection, proceed)
         finally:
             try:
                 if self._on_deactivation:
                     self._call_deactivation_hooks(scope, tenant, connection)
-                self._log.info(
-                    "Deactivating tenant `%s` on connection `%s`",
-                    shown(tenant),
-                    shown(connection),
+                self._note(
+                    "Deactivating tenant `%s` on connection `%s`", tenant, connection
                 )
             finally:
                 _active.reset(token)
@@ -237,6 +231,10 @@ class Tenancy:
         """Return what distinguishes the session of the active tenant from others."""
         current = self.current
         return None if current is None else current.tenant
+
+    def _note(self, text: str, tenant: str, connection: object) -> None:
+        if self._log.isEnabledFor(logging.INFO):
+            self._log.info(text, shown(tenant), shown(connection))
 
     def _check_application(self, tenant: str) -> None:
         if self._db.engines is not self.tenants.engines:

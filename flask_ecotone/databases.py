@@ -14,6 +14,7 @@ from .storage import tables
 from .tenancy import MultiTenantConfiguration
 from .tenancy import Tenancy
 from .tenancy import Tenants
+from .tenancy.tenants import tenant_name
 
 if t.TYPE_CHECKING:
     from flask import Flask
@@ -107,8 +108,8 @@ class AppDatabases:
         """
         tenancy = self._tenancy()
         if tenancy is not None:
-            listed = tenancy.tenants.listed() if tenant is None else [str(tenant)]
-            for name in listed:
+            one = None if tenant is None else [tenant_name(tenant)]
+            for name in one or tenancy.tenants.listed():
                 tenancy.create_tables(name)
         elif tenant is None:
             self._db.create_all()

@@ -180,6 +180,7 @@ class Ecotone:
 
         It runs for the first message of a flow; metadata given to the bus wins.
         """
+        self._refuse_late("metadata_provider")
         self._declarations.metadata_providers.append(provider)
         return provider
 

@@ -338,6 +338,11 @@ def _check_made(headers: dict[str, t.Any]) -> None:
     for name in _MADE.intersection(headers):
         wanted = int if name == TIMESTAMP else str
         value = headers[name]
+        if name == MESSAGE_ID and value == "":
+            raise MessagingError(
+                "The id of a message is empty text, and would be that of every other"
+                " such message. Leave the header 'id' out to get a new one."
+            )
         if value is not None and not isinstance(value, wanted):
             raise MessagingError(
                 f"The header {name!r} of a message is of the type {wanted.__name__},"

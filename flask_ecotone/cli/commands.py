@@ -22,10 +22,9 @@ from ..system.console import CommandSignature
 from .headers import header_option
 from .types import param_type
 from .types import shown_default
+from .types import switched
 from .writer import ClickConsoleWriter
 
-_TRUE: t.Final = frozenset({"true", "1", "yes", "on"})
-_FALSE: t.Final = frozenset({"false", "0", "no", "off", ""})
 _BY_NAME: t.Final = f"{__name__}.by_name"
 _HEADER_HELP: t.Final = "A header; what the command causes inherits it."
 
@@ -158,7 +157,7 @@ class ConsoleClickCommand(click.Command):
             elif parameter.is_flag:
                 is_on = not self._is_off(name)
                 if equals:
-                    is_on = is_on is self._switch(name, value, ctx)
+                    is_on = is_on is switched(name, value, ctx)
                 yield f"--{'' if is_on else 'no-'}{parameter.spelling}"
             else:
                 if not parameter.is_option:
@@ -179,13 +178,6 @@ class ConsoleClickCommand(click.Command):
     def _is_off(self, token: str) -> bool:
         spelled = spelling(token[2:])
         return spelled not in self._spelled and spelled.startswith("no-")
-
-    def _switch(self, name: str, value: str, ctx: click.Context) -> bool:
-        if value.lower() not in _TRUE | _FALSE:
-            raise click.BadParameter(
-                f"{value!r} is neither 'true' nor 'false'.", ctx, param_hint=name
-            )
-        return value.lower() in _TRUE
 
 
 class _Argument(click.Argument):

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import click
 from flask import current_app
 
+from ..errors import MessagingError
+from ..system.console import headers_of
 from .types import HeaderType
 
 _HEADER: t.Final = "header"
@@ -25,8 +27,19 @@ def header_option(help: str) -> click.Option:
         type=HeaderType(),
         metavar="NAME:VALUE",
         multiple=True,
+        callback=_checked,
         help=help,
     )
+
+
+def _checked(
+    ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    try:
+        headers_of(value)
+    except MessagingError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+    return value
 
 
 def taking_headers(function: Callable[..., t.Any]) -> Callable[..., t.Any]:

@@ -29,6 +29,22 @@ if t.TYPE_CHECKING:
 else:
     AnyType = click.ParamType
 
+_TRUE: t.Final = frozenset({"true", "1", "yes", "on"})
+_FALSE: t.Final = frozenset({"false", "0", "no", "off", ""})
+
+
+def switched(flag: str, value: str, ctx: click.Context) -> bool:
+    """Return whether ``--flag=value`` switches the flag on.
+
+    :raises click.BadParameter: The value is neither true nor false.
+    """
+    if value.lower() not in _TRUE | _FALSE:
+        raise click.BadParameter(
+            f"{value!r} is neither 'true' nor 'false'.", ctx, param_hint=flag
+        )
+    return value.lower() in _TRUE
+
+
 _NATURAL: t.Final[dict[t.Any, AnyType]] = {
     MISSING: click.STRING,
     t.Any: click.STRING,

@@ -31,13 +31,13 @@ from ..errors import ConfigurationError
 from ..handling.console import spelling
 from ..messaging import Messaging
 from .group import ecotone_cli
+from .types import switched
 
 _SIGNALS: t.Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 #: Seconds between looks where nobody tells about messages, and where somebody does.
 _POLL: t.Final = 0.1
 _LISTENING_POLL: t.Final = 1.0
 _FLAGS: t.Final = ("stop-on-failure", "finish-when-no-messages")
-_TRUE: t.Final = frozenset({"true", "1", "yes", "on"})
 #: Set for the processes of ``--processes``.
 _CHILD: t.Final = "ECOTONE_WORKER_PROCESS"
 
@@ -50,10 +50,10 @@ class _RunCommand(click.Command):
     """Takes the names of options in camel case, and ``=true`` for flags, too."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, list(_respelled(args)))
+        return super().parse_args(ctx, list(_respelled(args, ctx)))
 
 
-def _respelled(args: list[str]) -> Iterator[str]:
+def _respelled(args: list[str], ctx: click.Context) -> Iterator[str]:
     for arg in args:
         name, equals, value = arg.partition("=")
         if not name.startswith("--") or name == "--":
@@ -61,7 +61,7 @@ def _respelled(args: list[str]) -> Iterator[str]:
             continue
         spelled = spelling(name[2:])
         if spelled in _FLAGS and equals:
-            if value.lower() in _TRUE:
+            if switched(name, value, ctx):
                 yield f"--{spelled}"
         else:
             yield f"--{spelled}{equals}{value}"

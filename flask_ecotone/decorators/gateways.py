@@ -50,7 +50,7 @@ def repository_method(method: t.Any = None) -> t.Any:
 
     Its return annotation says which: ``Order`` loads or raises
     :exc:`.AggregateNotFoundError`, ``Order | None`` loads or returns ``None``, ``None``
-    saves the argument.
+    saves the argument. Parameters may be marked as headers, such as that of the tenant.
     """
     return _plain(RepositoryMethodMark(), method)
 

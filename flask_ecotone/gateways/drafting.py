@@ -34,7 +34,7 @@ class Draft:
 def parts_of(signature: Signature) -> list[Part]:
     """Return what each parameter of a business method is in the message.
 
-    :raises HandlerSignatureError: A parameter is nothing in it.
+    :raises HandlerSignatureError: A parameter is nothing in it, or two are the same.
     """
     parts: list[Part] = []
     payloads = [p.name for p in signature.parameters if p.marker(Payload) is not None]
@@ -44,11 +44,13 @@ def parts_of(signature: Signature) -> list[Part]:
             " message has one: mark the others as headers."
         )
     has_payload = bool(payloads)
+    places = _Places(signature)
     for parameter in signature.parameters:
-        part = _marked_part(parameter, signature)
+        part = _marked_part(parameter, places)
         if part is None and not has_payload:
             has_payload, part = True, _payload_part
         elif part is None and takes_metadata(parameter):
+            places.take("all headers", parameter)
             part = _headers_part
         if part is None:
             raise HandlerSignatureError(
@@ -61,32 +63,67 @@ def parts_of(signature: Signature) -> list[Part]:
     return parts
 
 
-def header_part(parameter: Parameter, signature: Signature) -> Part | None:
-    """Return what adds the argument of a parameter to the headers, if it is one.
+def header_parts(signature: Signature) -> dict[str, Part]:
+    """Return what adds arguments to the headers, for the parameters that are some.
 
-    :raises HandlerSignatureError: The header is computed.
+    :raises HandlerSignatureError: Two of them set the same header, or it is computed.
     """
+    places = _Places(signature)
+    found = {p.name: _header_part(p, places) for p in signature.parameters}
+    return {name: part for name, part in found.items() if part is not None}
+
+
+class _Places:
+    """What of a message the parameters of a method set: each has a place of its own."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self._taken: dict[str, str] = {}
+
+    def take(self, place: str, parameter: Parameter) -> None:
+        other = self._taken.setdefault(place, parameter.name)
+        if other != parameter.name:
+            raise HandlerSignatureError(
+                f"{self.signature.where}: the parameters {other!r} and"
+                f" {parameter.name!r} both set {place}, and one value would be lost."
+                " Remove one of them, or give it another name in Annotated[…]."
+            )
+
+
+def _header_part(parameter: Parameter, places: _Places) -> Part | None:
     header = parameter.marker(Header)
     if header is not None:
         if header.expression is not None:
             raise HandlerSignatureError(
-                f"{signature.where}: the header {header.name!r} of a gateway can't have"
-                " an expression. Compute the value before the call."
+                f"{places.signature.where}: the header {header.name!r} of a gateway"
+                " can't have an expression. Compute the value before the call."
             )
-        return _header_part(header.name)
-    return None if parameter.marker(Headers) is None else _headers_part
+        places.take(f"the header {header.name!r}", parameter)
+        return _one_header(header.name)
+    if parameter.marker(Headers) is None:
+        return None
+    places.take("all headers", parameter)
+    return _headers_part
 
 
-def _marked_part(parameter: Parameter, signature: Signature) -> Part | None:
-    header = header_part(parameter, signature)
+def _marked_part(parameter: Parameter, places: _Places) -> Part | None:
+    header = _header_part(parameter, places)
     if header is not None:
         return header
+    signature = places.signature
     identifier = parameter.marker(Identifier)
     if identifier is not None:
         several = [p for p in signature.parameters if p.marker(Identifier) is not None]
+        for each in signature.parameters:
+            said = each.marker(Header)
+            if said is not None and said.name == AGGREGATE_ID:
+                places.take(f"the header {AGGREGATE_ID!r}", each)
+                places.take(f"the header {AGGREGATE_ID!r}", parameter)
         if len(several) == 1 and identifier.name is None:
-            return _header_part(AGGREGATE_ID)
-        return _identifier_part(identifier.name or parameter.name)
+            return _one_header(AGGREGATE_ID)
+        name = identifier.name or parameter.name
+        places.take(f"the identifier {name!r}", parameter)
+        return _identifier_part(name)
     payload = parameter.marker(Payload)
     if payload is None:
         return None
@@ -112,9 +149,11 @@ def _headers_part(draft: Draft, argument: t.Any) -> None:
     draft.headers = {**given, **draft.headers}
 
 
-def _header_part(name: str) -> Part:
+def _one_header(name: str) -> Part:
     def part(draft: Draft, argument: t.Any) -> None:
-        draft.headers[name] = argument
+        # None is a header that isn't given, and may be inherited.
+        if argument is not None:
+            draft.headers[name] = argument
 
     return part
 

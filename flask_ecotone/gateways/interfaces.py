@@ -5,12 +5,17 @@ from __future__ import annotations
 import inspect
 import typing as t
 from collections.abc import Callable
+from collections.abc import Sequence
 
 from ..decorators.parameters import Identifier
 from ..decorators.pointcuts import EndpointMark
+from ..definitions import EnvironmentMark
 from ..definitions import GatewayMethodMark
 from ..definitions import Mark
+from ..definitions import marks_of
+from ..definitions import RepositoryMethodMark
 from ..definitions import SqlMark
+from ..definitions import SqlParameterMark
 from ..discovery import Gateway
 from ..discovery import Marked
 from ..errors import HandlerSignatureError
@@ -21,17 +26,30 @@ from ..message import Message
 from ..reflection import accepts_none
 from ..reflection import members
 from ..reflection import MISSING
+from ..reflection import Parameter
 from ..reflection import reflect
 from ..reflection import Signature
 from ..reflection import type_name
 from ..storage.protocols import Statements
 from ..system import MessagingSystem
 from .drafting import Draft
+from .drafting import header_parts
 from .drafting import parts_of
 from .sql_messages import sent_as_message
 from .sql_methods import sql_method
 
 Method = Callable[..., t.Any]
+#: The marks that count on a method of an interface.
+_COUNTING = (
+    EndpointMark,
+    EnvironmentMark,
+    GatewayMethodMark,
+    RepositoryMethodMark,
+    SqlMark,
+    SqlParameterMark,
+)
+#: Does what a method is for, with its arguments.
+Send = Callable[[tuple[t.Any, ...]], t.Any]
 
 
 def implement(
@@ -50,6 +68,7 @@ def implement(
                 f"{marked.where} is a {type(marked.function).__name__}. Mark a plain"
                 " method, with 'self' as its first parameter."
             )
+        _check_marks(marked)
         signature = reflect(marked.function, gateway.cls)
         if isinstance(marked.said, GatewayMethodMark):
             send = _business_method(marked, signature, system)
@@ -71,6 +90,16 @@ def implement(
     return object.__new__(made)
 
 
+def _check_marks(marked: Marked[Mark]) -> None:
+    for said in marks_of(marked.function, Mark):
+        if not isinstance(said, _COUNTING):
+            name = type(said).__name__.removesuffix("Mark")
+            raise HandlerSignatureError(
+                f"{marked.where} has a marker for handlers ({name}), which does nothing"
+                " on a method of an interface. Mark the handler that it sends to."
+            )
+
+
 def _check_complete(gateway: Gateway, methods: dict[str, t.Any]) -> None:
     abstract: set[str] = set(getattr(gateway.cls, "__abstractmethods__", ()))
     for base in gateway.cls.__mro__:
@@ -90,7 +119,7 @@ def _check_complete(gateway: Gateway, methods: dict[str, t.Any]) -> None:
         )
 
 
-def _callable(send: Callable[[tuple[t.Any, ...]], t.Any], plain: t.Any) -> Method:
+def _callable(send: Send, plain: t.Any) -> Method:
     signature = inspect.signature(plain)
     count = len(signature.parameters) - 1
 
@@ -108,7 +137,7 @@ def _callable(send: Callable[[tuple[t.Any, ...]], t.Any], plain: t.Any) -> Metho
 
 def _business_method(
     marked: Marked[Mark], signature: Signature, system: MessagingSystem
-) -> Callable[[tuple[t.Any, ...]], t.Any]:
+) -> Send:
     said = t.cast(GatewayMethodMark, marked.said)
     endpoint = system.listener(said.channel, marked.where)
     parts = parts_of(signature)
@@ -169,20 +198,58 @@ def _returned(
 
 def _repository_method(
     marked: Marked[Mark], signature: Signature, system: MessagingSystem
-) -> Callable[[tuple[t.Any, ...]], t.Any]:
-    where = marked.where
-    if not signature.parameters:
-        raise HandlerSignatureError(
-            f"{where} takes nothing. Give it the identifier to load by, or the"
-            " aggregate to save."
+) -> Send:
+    """Return a call that loads or saves, for a tenant if a header names one."""
+    headers = header_parts(signature)
+    parameters = [p for p in signature.parameters if p.name not in headers]
+    call = _loading_or_saving(marked.where, signature.returns, parameters, system)
+    if not headers and not system.has_tenants:
+        return call
+    names = [p.name for p in signature.parameters]
+    saves = signature.returns in (None, type(None))
+
+    def send(arguments: tuple[t.Any, ...]) -> t.Any:
+        draft, payload = Draft(), {}
+        for name, argument in zip(names, arguments, strict=True):
+            if name in headers:
+                headers[name](draft, argument)
+            else:
+                payload[name] = argument
+        given = tuple(payload.values())
+        if not draft.headers and system.current_message is not None:
+            # It is a step of what is being handled, and no message of its own.
+            return call(given)
+        metadata = checked_metadata(draft.headers)
+        return system.send_through(
+            lambda _: call(given), payload, metadata, None, is_unit=saves
         )
-    returns = signature.returns
+
+    return send
+
+
+def _loading_or_saving(
+    where: str,
+    returns: t.Any,
+    parameters: Sequence[Parameter],
+    system: MessagingSystem,
+) -> Send:
+    if not parameters:
+        raise HandlerSignatureError(
+            f"{where} takes nothing to load or save. Give it the identifier to load by,"
+            " or the aggregate to save."
+        )
     if returns in (None, type(None)):
-        saved = signature.parameters[0].type
+        saved = parameters[0].type
         if not isinstance(saved, type):
             raise HandlerSignatureError(
                 f"{where} saves {type_name(saved)}. Annotate its first parameter with"
                 " the class of the aggregate."
+            )
+        if len(parameters) > 1:
+            raise HandlerSignatureError(
+                f"{where} saves its first argument, and nothing says what"
+                f" {parameters[1].name!r} is for. Remove it, or mark it as a header:"
+                f' Annotated[…, Header("{parameters[1].name}")].'
             )
         system.aggregate(saved, where)
         return lambda arguments: system.save(arguments[0])
@@ -195,12 +262,9 @@ def _repository_method(
     aggregate = system.aggregate(wanted[0], where)
     names = aggregate.identifiers
     load = system.fetch if accepts_none(returns) else system.load
-    if len(signature.parameters) == 1:
+    if len(parameters) == 1:
         return lambda arguments: load(aggregate.cls, arguments[0])
-    given = [
-        (parameter.marker(Identifier) or Identifier()).name or parameter.name
-        for parameter in signature.parameters
-    ]
+    given = [(p.marker(Identifier) or Identifier()).name or p.name for p in parameters]
     if sorted(given) != sorted(names):
         raise HandlerSignatureError(
             f"{where} takes {', '.join(given)}, and {aggregate.cls.__qualname__} is"

@@ -18,8 +18,7 @@ from ..message import Message
 from ..reflection import Signature
 from ..system import MessagingSystem
 from .drafting import Draft
-from .drafting import header_part
-from .drafting import Part
+from .drafting import header_parts
 
 Call = Callable[[tuple[t.Any, ...]], t.Any]
 
@@ -35,11 +34,7 @@ def sent_as_message(
     :param call: Executes the SQL with the arguments.
     """
     said = t.cast(SqlMark, marked.said)
-    headers: dict[str, Part] = {}
-    for parameter in signature.parameters:
-        part = header_part(parameter, signature)
-        if part is not None:
-            headers[parameter.name] = part
+    headers = header_parts(signature)
     markers = tuple(m.marker for m in marked.marks(EndpointMark))
     interception = system.interception(
         JoinPoint(marked.function, marked.owner, None, markers),
@@ -63,9 +58,7 @@ def sent_as_message(
             given.update(_checked(message.payload, payload, where))
             return call(tuple(given.values()))
 
-        # None stands for a header that isn't given, which is then inherited.
-        given = {n: value for n, value in draft.headers.items() if value is not None}
-        metadata = checked_metadata(given)
+        metadata = checked_metadata(draft.headers)
         return system.send_through(
             execute, payload, metadata, interception, is_unit=writes
         )

@@ -85,10 +85,12 @@ class SQLAlchemyRepository:
         plan = self._plan(type(aggregate))
         state = instance_state(aggregate)
         if state.was_deleted:
-            pass  # the handler deleted it, and something flushed since
-        elif not state.persistent:
+            session.flush()  # the handler deleted it, and something flushed since
+            return
+        has_row = state.persistent or state.detached
+        if not state.persistent:
             session.add(aggregate)
-        elif plan.version is not None and version_before_handling is not None:
+        if has_row and plan.version is not None and version_before_handling is not None:
             self._claim_version(
                 session, plan.version, aggregate, version_before_handling
             )

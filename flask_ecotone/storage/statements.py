@@ -211,8 +211,7 @@ class SessionStatement:
                     raise MessagingError(
                         f"{self._where}: the transaction ended before all rows were"
                         " read. Read them in the command, query or view that asked for"
-                        " them, before db.session.commit(), or return a list. A call"
-                        " of a view that names a tenant ends its transaction at once."
+                        " them, before db.session.commit(), or return a list."
                     )
                 row = next(rows, None)
                 if row is None:

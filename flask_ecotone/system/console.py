@@ -221,7 +221,23 @@ def header_of(text: t.Any) -> tuple[str, str]:
             "Invalid header format. Should be in format 'headerName:headerValue', and"
             f" is {text!r}."
         )
-    return name.strip(), value
+    # As in HTTP. A tenant with a space before it would be another one.
+    return name.strip(), value.strip()
+
+
+def headers_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return headers by their names.
+
+    :raises MessagingError: One is given twice, and which value counts is a guess.
+    """
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise MessagingError(
+                f"The header {name!r} is given twice, as {found[name]!r} and {value!r}."
+                " Give it once."
+            )
+    return found
 
 
 def _given_headers(params: Mapping[str, t.Any]) -> dict[str, str]:
@@ -229,7 +245,7 @@ def _given_headers(params: Mapping[str, t.Any]) -> dict[str, str]:
     listed = [given] if isinstance(given, str) else given
     if not isinstance(listed, Iterable):
         raise MessagingError("Header parameter should be iterable.")
-    return dict(header_of(each) for each in listed)
+    return headers_of(header_of(each) for each in listed)
 
 
 def _inner(interception: Interception) -> Interception:

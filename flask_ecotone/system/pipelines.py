@@ -7,6 +7,7 @@ made, and a bus without interceptors goes straight to its endpoint.
 from __future__ import annotations
 
 import logging
+import types
 import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -390,18 +391,43 @@ def expecting(media_type: str | None, metadata: t.Any) -> t.Any:
     return {**given, REPLY_CONTENT_TYPE: media_type}
 
 
-def gateway_flow(flow: Flow, around: Surroundings, is_unit: bool) -> Flow:
+def gateway_flow(
+    flow: Flow,
+    around: Surroundings,
+    is_unit: bool,
+    retry: InstantRetryMark | None = None,
+) -> Flow:
     """Return a flow that runs with the tenant of the message active.
 
-    :param is_unit: Whether it is a unit of work if it opens the tenant.
+    The session of a message that opens the tenant ends with the message: rows that it
+    returns are read before.
+
+    :param is_unit: Whether such a message is a unit of work, as a command is.
+    :param retry: How often that is tried again, if not as any command is.
     """
-    transaction, tenancy = around.transaction, around.tenancy
-    if not is_unit or transaction is None or tenancy is None:
-        return around.for_tenant(flow)
-    run, opens, unit = tenancy.run, tenancy.opens, _transactional(flow, transaction)
-    if around.outbox is not None:
-        unit = around.outbox.collecting(unit)
-    return lambda message: run(message, unit if opens(message) else flow)
+    if around.tenancy is None:
+        return flow
+    opens, opened = around.tenancy.opens, _read_at_once(flow)
+    if is_unit and around.transaction is not None:
+        opened = _transactional(opened, around.transaction)
+        if around.outbox is not None:
+            opened = around.outbox.collecting(opened)
+    opened, joined = around.for_tenant(opened), around.for_tenant(flow)
+    retry = retry or around.retry
+    if is_unit and retry is not None:
+        opened = retrying(opened, asked(retry), around)
+    return lambda message: opened(message) if opens(message) else joined(message)
+
+
+def _read_at_once(flow: Flow) -> Flow:
+    def read(message: Message) -> t.Any:
+        reply = flow(message)
+        if not isinstance(reply, types.GeneratorType):
+            return reply
+        rows = list(reply)
+        return (row for row in rows)
+
+    return read
 
 
 def _transactional(flow: Flow, transaction: Transaction) -> Flow:

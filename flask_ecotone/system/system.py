@@ -11,6 +11,7 @@ from ..console import ConsoleWriter
 from ..conversion import Conversion
 from ..decorators.deduplication import DeduplicatedMark
 from ..definitions import HeaderMark
+from ..definitions import InstantRetryMark
 from ..definitions import Kind
 from ..definitions import RemoveHeaderMark
 from ..errors import AggregateNotFoundError
@@ -306,7 +307,12 @@ class MessagingSystem:
         """
         is_unit = endpoint.is_transactional and endpoint.kind in _WRITING
         return self.send_through(
-            endpoint.handle, payload, headers, interception, is_unit=is_unit
+            endpoint.handle,
+            payload,
+            headers,
+            interception,
+            is_unit=is_unit,
+            retry=endpoint.retry,
         )
 
     def send_through(
@@ -317,19 +323,21 @@ class MessagingSystem:
         interception: Interception | None,
         *,
         is_unit: bool,
+        retry: InstantRetryMark | None = None,
     ) -> t.Any:
         """Handle a message of a gateway, and return the reply.
 
         :param is_unit: Whether a message that opens a tenant is a unit of work: its
             session ends with it, and nobody could commit.
+        :param retry: How often that unit of work is tried again.
         """
         around = self._around
         message = around.message(payload, headers)
         if interception is None:
-            flow = gateway_flow(handle, around, is_unit)
+            flow = gateway_flow(handle, around, is_unit, retry)
             return in_context(around.context, message, flow)
         inner = interception.around_flow(handle, lambda p: p >= TRANSACTION_PRECEDENCE)
-        flow = gateway_flow(inner, around, is_unit)
+        flow = gateway_flow(inner, around, is_unit, retry)
         outer = interception.around_flow(flow, lambda p: p < TRANSACTION_PRECEDENCE)
         return through(interception, around.context, message, lambda _: outer)
 

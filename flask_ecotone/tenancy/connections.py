@@ -10,6 +10,7 @@ import sqlalchemy.orm as sa_orm
 
 from ..errors import MissingTenantError
 from .tenancy import Tenancy
+from .tenants import tenant_name
 
 if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -54,7 +55,7 @@ class ConnectionFactory:
         if tenant is None:
             return tenancy.engine()
         tenants = tenancy.tenants
-        return tenants.engine(tenants.connection_of(str(tenant)))
+        return tenants.engine(tenants.connection_of(tenant_name(tenant)))
 
     def current_active_tenant(self) -> str:
         """Return the active tenant.

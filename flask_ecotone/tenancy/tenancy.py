@@ -21,6 +21,7 @@ from ..signals import tenant_deactivated
 from .binds import bind_key_of
 from .configuration import SQLAlchemyConnectionReference
 from .tenants import shown
+from .tenants import tenant_name
 from .tenants import Tenants
 
 if t.TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Tenancy:
         named = message.header(self.tenants.header)
         if named is None:
             return proceed(message)
-        tenant = str(named)
+        tenant = named if named.__class__ is str else tenant_name(named)
         current = self.current
         if current is not None:
             if current.tenant != tenant:
@@ -132,18 +133,14 @@ class Tenancy:
             scope = self._db.session.registry.scopefunc()
             # Nothing that an earlier message left may be found.
             self._give_up_session(scope)
-            self._log.info(
-                "Activating tenant `%s` on connection `%s`", shown(tenant), connection
-            )
+            self._note("Activating tenant `%s` on connection `%s`", tenant, connection)
             result = self._in_session(scope, tenant, connection, proceed)
         finally:
             try:
                 if self._on_deactivation:
                     self._call_deactivation_hooks(scope, tenant, connection)
-                self._log.info(
-                    "Deactivating tenant `%s` on connection `%s`",
-                    shown(tenant),
-                    connection,
+                self._note(
+                    "Deactivating tenant `%s` on connection `%s`", tenant, connection
                 )
             finally:
                 _active.reset(token)
@@ -235,6 +232,10 @@ class Tenancy:
         current = self.current
         return None if current is None else current.tenant
 
+    def _note(self, text: str, tenant: str, connection: object) -> None:
+        if self._log.isEnabledFor(logging.INFO):
+            self._log.info(text, shown(tenant), shown(connection))
+
     def _check_application(self, tenant: str) -> None:
         if self._db.engines is not self.tenants.engines:
             raise TenancyError(
@@ -282,4 +283,4 @@ class Tenancy:
 
 
 def _named(tenant: t.Hashable) -> str:
-    return "no tenant" if tenant is None else f"the tenant `{shown(str(tenant))}`"
+    return "no tenant" if tenant is None else f"the tenant `{shown(tenant)}`"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import threading
 import typing as t
+import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,17 +16,40 @@ import sqlalchemy as sa
 from ..errors import ConfigurationError
 from ..errors import did_you_mean
 from ..errors import MissingTenantError
+from ..errors import TenancyError
 from ..errors import UnknownTenantError
 from .configuration import MultiTenantConfiguration
 from .configuration import reference
 from .configuration import SQLAlchemyConnectionReference
 
+#: What is shown of a name that somebody made long.
+_LONGEST: t.Final = 100
+
 Engines = MutableMapping["str | None", sa.Engine]
 
 
-def shown(tenant: str) -> str:
-    """Return a tenant for a line of text, where who sent it must not begin another."""
-    return tenant if tenant.isprintable() else ascii(tenant)[1:-1]
+def tenant_name(tenant: t.Any) -> str:
+    """Return a tenant as text: it may be a number, a UUID or a member of an enum.
+
+    :raises TenancyError: It is no name at all, and must not end at the default
+        connection as one that isn't mapped.
+    """
+    if isinstance(tenant, enum.Enum):
+        tenant = tenant.value
+    if isinstance(tenant, (str, int, uuid.UUID)) and not isinstance(tenant, bool):
+        return str(tenant)
+    raise TenancyError(
+        f"A tenant is {tenant!r:.80}, a {type(tenant).__qualname__}. Name it by text, a"
+        " number or a UUID."
+    )
+
+
+def shown(name: object) -> str:
+    """Return a name for a line of text, where who sent it must not begin another."""
+    text = str(name)
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}…"
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 class _Opened:
@@ -86,8 +111,8 @@ class Tenants:
         if callable(tenants):
             self._find = tenants
         else:
-            # In headers a tenant may be a number or a UUID; here it is always text.
-            self._mapped = {str(k): reference(v) for k, v in tenants.items()}
+            # In headers a tenant may be a number; here it is always text.
+            self._mapped = {tenant_name(k): reference(v) for k, v in tenants.items()}
             if len(self._mapped) != len(tenants):
                 raise ConfigurationError(
                     "Two tenants are the same as text:"
@@ -164,7 +189,7 @@ class Tenants:
         :param database: A bind key of the configuration, or the URL of a database.
         :raises ConfigurationError: The tenant exists, or the bind key doesn't.
         """
-        tenant = str(tenant)
+        tenant = tenant_name(tenant)
         with self._lock:
             if tenant in self._added or tenant in self._mapped:
                 raise ConfigurationError(
@@ -176,7 +201,8 @@ class Tenants:
                 return
             try:
                 address = sa.make_url(database)
-            except sa.exc.ArgumentError:
+                address.get_dialect()
+            except (sa.exc.ArgumentError, ValueError):
                 raise ConfigurationError(
                     f"The database of the tenant {tenant!r} is neither a bind key"
                     f" ({self._known() or 'there are none'}) nor the URL of a database."
@@ -192,7 +218,7 @@ class Tenants:
 
         :raises UnknownTenantError: It wasn't added.
         """
-        tenant = str(tenant)
+        tenant = tenant_name(tenant)
         with self._lock:
             removed = self._added.pop(tenant, None)
             if removed is None:
@@ -218,9 +244,9 @@ class Tenants:
         if engine is None:
             engine = self.engines.get(key)
         if engine is None:
-            named = "default database" if key is None else f"bind {key!r}"
+            named = "default database" if key is None else f"bind '{shown(key)}'"
             raise ConfigurationError(
-                f"The connection {str(connection)!r} needs the {named}, which is not"
+                f"The connection '{shown(connection)}' needs the {named}, which is not"
                 f" configured. SQLALCHEMY_BINDS has: {self._known() or 'nothing'}."
             )
         if connection.schema is None:

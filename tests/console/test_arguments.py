@@ -133,6 +133,10 @@ def test_every_spelling_of_a_name(run: Run, argv: list[str], expected: str) -> N
         (["mail", "--header"], "requires an argument"),
         (["mail", "--header", "tenant"], "'headerName:headerValue'"),
         (["mail", "--header", ":a"], "'headerName:headerValue'"),
+        (
+            ["mail", "--header=a:1", "--header=b:1", "--header=a:2"],
+            "The header 'a' is given twice, as '1' and '2'",
+        ),
     ],
 )
 def test_wrong_usage_is_exit_code_2(run: Run, argv: list[str], said: str) -> None:

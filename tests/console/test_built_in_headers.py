@@ -69,6 +69,21 @@ def test_the_tenant_may_be_a_header(app: Flask, form: list[str]) -> None:
     assert (code, output) == (0, "a:b: the tables are there.\n")
 
 
+def test_spaces_around_a_header_are_not_part_of_it(app: Flask) -> None:
+    """As in HTTP; with a default connection it would be a tenant that goes there."""
+    code, output = _run(app, "database", "setup", "--header", "tenant: north ")
+    assert (code, output) == (0, "north: the tables are there.\n")
+
+
+def test_a_header_with_two_values_is_wrong_usage(app: Flask) -> None:
+    """Nobody could tell which counts; to say the same twice does no harm."""
+    setup = ["database", "setup", "--header", "tenant:north", "--header"]
+    code, output = _run(app, *setup, "tenant:south")
+    assert code == 2
+    assert "The header 'tenant' is given twice, as 'north' and 'south'" in output
+    assert _run(app, *setup, "tenant:north")[0] == 0
+
+
 def test_other_headers_are_taken_by_any_command(app: Flask) -> None:
     """And have no effect where no message is sent."""
     for args in (["list"], ["check"], ["cache", "clear"]):

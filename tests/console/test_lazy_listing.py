@@ -190,3 +190,30 @@ def test_two_applications_have_their_own_commands() -> None:
         listed[name] = app.test_cli_runner().invoke(args=["--help"]).output
     assert "fixtures" in listed["dev"] and "seed" in listed["dev"]
     assert "fixtures" not in listed["production"] and "seed" in listed["production"]
+
+
+@console_command("tidy")
+def tidy(room: str, writer: ConsoleWriter, quick: bool = False) -> None:
+    writer.writeln(f"{room} is tidy")
+
+
+def test_a_command_runs_through_the_system(
+    new_app: t.Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line is one way to run it, with its values and headers (C-10)."""
+    app = new_app(tidy)
+    with app.app_context():
+        system = app.extensions["ecotone"].system
+    run, seen = system.run_console_command, []
+
+    def watch(*arguments: t.Any, **more: t.Any) -> None:
+        seen.append(arguments)
+        run(*arguments, **more)
+
+    monkeypatch.setattr(system, "run_console_command", watch)
+    argv = ["tidy", "--quick", "attic", "--header=tenant:a", "--header=url:http://x"]
+    result = app.test_cli_runner().invoke(args=argv)
+
+    assert (result.exit_code, result.output) == (0, "attic is tidy\n")
+    headers = {"tenant": "a", "url": "http://x"}
+    assert seen == [("tidy", {"room": "attic", "quick": True}, headers)]

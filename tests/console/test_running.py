@@ -132,6 +132,8 @@ def test_headers_may_be_among_the_parameters() -> None:
     assert flow.console.info_lines == ["milk for a:b"]
     with pytest.raises(MessagingError, match="Invalid header format. Should be in"):
         flow.run_console_command("orders:place", {"header": ["tenant"]})
+    with pytest.raises(MessagingError, match="'tenant' is given twice, as 'a' and 'b'"):
+        flow.run_console_command("orders:place", {"header": ["tenant:a", "tenant:b"]})
     with pytest.raises(MessagingError, match="Header parameter should be iterable"):
         flow.run_console_command("orders:place", {"header": 7})
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import typing as t
 
 import pytest
 from flask import Flask
 
 from flask_ecotone import command_handler
+from flask_ecotone import DatabaseChannel
 from flask_ecotone import Ecotone
+from flask_ecotone import MultiTenantConfiguration
+from flask_ecotone import query_handler
+from flask_ecotone import sql_query
+from flask_ecotone import TenantConnection
 
 from .conftest import Run
 
@@ -164,3 +170,42 @@ def test_the_short_help_names_each_command(flask: Run) -> None:
     commands = {line[0]: line[1] for line in lines if len(line) == 2}
     assert commands["check"] == "Compile the system and say whether it is sound."
     assert commands["list"].startswith("List every endpoint")
+
+
+class Numbers(t.Protocol):
+    @sql_query("SELECT 1")
+    def one(self) -> int: ...
+
+
+@query_handler("engine")
+def engine(connection: t.Annotated[t.Any, TenantConnection()]) -> None: ...
+
+
+@pytest.mark.parametrize("command", ["list", "check"])
+@pytest.mark.parametrize(
+    ("options", "registered", "what"),
+    [
+        (
+            {"extensions": [MultiTenantConfiguration("tenant", {})]},
+            [],
+            "Tenants are configured",
+        ),
+        ({"channels": [DatabaseChannel("outbox")]}, [], "DatabaseChannel('outbox')"),
+        ({}, [Numbers], "Numbers.one"),
+        ({}, [engine], "engine"),
+    ],
+    ids=["tenants", "channel", "interface", "parameter"],
+)
+def test_what_needs_a_database_says_so(
+    command: str, options: dict[str, t.Any], registered: list[t.Any], what: str
+) -> None:
+    """In one line, by its name, and with the call that is missing (C-37, L-15)."""
+    app = Flask("app")
+    ecotone = Ecotone(app, packages=[], **options)
+    ecotone.register(*registered)
+    result = app.test_cli_runner().invoke(args=["ecotone", command])
+
+    assert result.exit_code == 1
+    (line,) = result.output.splitlines()
+    assert line.startswith("Error: ") and what in line
+    assert "a 'db' connection to be configured. Call db.init_app(app)" in line

@@ -276,6 +276,8 @@ def test_registering_after_the_compile_is_refused(new_app: NewApp) -> None:
             ecotone.register(query_handler("late")(lambda: None))
         with pytest.raises(RuntimeError, match="while the application is set up"):
             ecotone.provide(dict, dict)
+        with pytest.raises(RuntimeError, match="while the application is set up"):
+            ecotone.metadata_provider(dict)
 
 
 def test_compiling_works_after_the_first_request() -> None:

@@ -136,6 +136,56 @@ def test_elsewhere_manifests_are_kept_by_content(
     assert len(manifests()) == 3
 
 
+def test_elsewhere_a_manifest_is_for_one_environment(site: Site) -> None:
+    """Nor is it for other configuration, other releases or another Python (L-44)."""
+    site.write_handlers("first")
+    kept = {"ECOTONE_CACHE_CONFIGURATION": "true"}
+    released = """
+        import importlib.metadata
+        importlib.metadata.version = lambda name: "99.9"
+        state.system
+        """
+    renewed = """
+        sys.version = "4.0"
+        state.system
+        """
+    boots: list[tuple[str, dict[str, str]]] = [
+        ("state.system", {"ECOTONE_ENVIRONMENT": "dev"}),
+        ("state.system", {"ECOTONE_ENVIRONMENT": "staging"}),
+        ("state.system", {"ECOTONE_ENVIRONMENT": "dev", "ECOTONE_SERVICE_NAME": "s"}),
+        (released, {"ECOTONE_ENVIRONMENT": "dev"}),
+        (renewed, {"ECOTONE_ENVIRONMENT": "dev"}),
+    ]
+
+    for number, (code, environment) in enumerate(boots, 1):
+        for _ in range(2):
+            site.log(code, **kept, **environment)
+            assert len(list(site.instance.rglob("*.json"))) == number
+
+
+def test_manifest_that_is_removed_is_made_again_in_the_same_process(
+    site: Site,
+) -> None:
+    """Nothing about it is remembered from one application to the next (L-44)."""
+    site.write_handlers("first")
+
+    found = site.boot(
+        """
+        import shutil
+        from pathlib import Path
+        send = lambda key: ecotone.command_bus.send_with_routing(key)
+        file = Path(app.instance_path, "ecotone", "ecotone-small.json")
+        result = [send("first"), file.exists()]
+        shutil.rmtree(file.parent)
+        result += [send("first"), file.exists()]
+        with create_app().app_context():
+            result += [send("first"), file.exists()]
+        """
+    )
+
+    assert found == ["first", True, "first", False, "first", True]
+
+
 def test_few_manifests_are_kept_by_content(site: Site) -> None:
     """Of the manifests of earlier source the newest ten are kept."""
     site.write_handlers("first")

@@ -511,6 +511,13 @@ def test_id_that_is_no_text_is_refused(name: str, value: t.Any) -> None:
         bus.send_with_routing("order.place", 1, metadata={name: value})
 
 
+def test_empty_id_is_refused() -> None:
+    """Every such message would count as the same one, and be handled once."""
+    bus = flow_testing([place]).command_bus
+    with pytest.raises(MessagingError, match="id of a message is empty text"):
+        bus.send_with_routing("order.place", 1, metadata={"id": ""})
+
+
 @pytest.mark.parametrize("value", ["now", 1.5, [1]])
 def test_timestamp_that_is_no_whole_number_is_refused(value: t.Any) -> None:
     """It counts seconds since the epoch."""

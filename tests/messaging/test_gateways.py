@@ -16,11 +16,13 @@ from flask_ecotone import EventBus
 from flask_ecotone import Header
 from flask_ecotone import Headers
 from flask_ecotone import Identifier
+from flask_ecotone import instant_retry
 from flask_ecotone import internal_handler
 from flask_ecotone import Message
 from flask_ecotone import Payload
 from flask_ecotone import query_handler
 from flask_ecotone import QueryBus
+from flask_ecotone import repository_method
 from flask_ecotone.errors import ConfigurationError
 from flask_ecotone.errors import ConversionError
 from flask_ecotone.errors import DuplicateHandlerError
@@ -34,6 +36,12 @@ from flask_ecotone.testing import flow_testing
 @dataclass(frozen=True)
 class Ticket:
     number: int
+
+
+@aggregate
+@dataclass
+class Shelf:
+    number: t.Annotated[int, Identifier()]
 
 
 @internal_handler("show")
@@ -371,6 +379,79 @@ class Variadic(t.Protocol):
     def get(self, *numbers: int) -> int: ...
 
 
+class OneHeaderTwice(t.Protocol):
+    @business_method("echo")
+    def get(
+        self,
+        number: int,
+        a: t.Annotated[str, Header("user")],
+        b: t.Annotated[str | None, Header("user")] = None,
+    ) -> int: ...
+
+
+class AllHeadersTwice(t.Protocol):
+    @business_method("echo")
+    def get(
+        self,
+        number: int,
+        a: t.Annotated[dict[str, str], Headers()],
+        b: dict[str, str],
+    ) -> int: ...
+
+
+class OneIdentifierTwice(t.Protocol):
+    @business_method("echo")
+    def get(
+        self,
+        a: t.Annotated[int, Identifier("id")],
+        b: t.Annotated[int, Identifier("id")],
+    ) -> int: ...
+
+
+class IdentifierAsHeader(t.Protocol):
+    @business_method("echo")
+    def get(
+        self,
+        a: t.Annotated[int, Identifier()],
+        b: t.Annotated[int, Header("aggregate.id")],
+    ) -> int: ...
+
+
+class IdentifiersAsHeader(t.Protocol):
+    @business_method("echo")
+    def get(
+        self,
+        b: t.Annotated[int, Identifier("id")],
+        a: t.Annotated[int, Header("aggregate.id")],
+    ) -> int: ...
+
+
+class HandlersMarker(t.Protocol):
+    @instant_retry(2)
+    @business_method("echo")
+    def get(self, number: int) -> int: ...
+
+
+class SavesTwoThings(t.Protocol):
+    @repository_method
+    def get(self, a: Shelf, b: str) -> None: ...
+
+
+class LoadsByHeader(t.Protocol):
+    @repository_method
+    def get(self, tenant: t.Annotated[str, Header("tenant")]) -> Shelf: ...
+
+
+class OneHeaderOfARepositoryTwice(t.Protocol):
+    @repository_method
+    def get(
+        self,
+        number: int,
+        a: t.Annotated[str, Header("tenant")],
+        b: t.Annotated[str, Header("tenant")],
+    ) -> Shelf: ...
+
+
 @pytest.mark.parametrize(
     ("interface", "said"),
     [
@@ -382,6 +463,15 @@ class Variadic(t.Protocol):
         (Unsaid, "'b'"),
         (HeaderExpression, "can't have an expression"),
         (Variadic, r"\*numbers"),
+        (OneHeaderTwice, r"\.py:\d+\).*'a' and 'b' both set the header 'user'"),
+        (AllHeadersTwice, r"\.py:\d+\).*'a' and 'b' both set all headers"),
+        (OneIdentifierTwice, "'a' and 'b' both set the identifier 'id'"),
+        (IdentifierAsHeader, "'(a|b)' and '(a|b)' both set the header 'aggregate.id'"),
+        (IdentifiersAsHeader, "'a' and 'b' both set the header 'aggregate.id'"),
+        (OneHeaderOfARepositoryTwice, "'a' and 'b' both set the header 'tenant'"),
+        (HandlersMarker, r"\.py:\d+\) has a marker for handlers \(InstantRetry\)"),
+        (SavesTwoThings, "nothing says what 'b' is for"),
+        (LoadsByHeader, "takes nothing to load or save"),
     ],
 )
 def test_interface_that_can_not_be_implemented_is_refused(
@@ -391,7 +481,7 @@ def test_interface_that_can_not_be_implemented_is_refused(
     errors = []
     for _ in range(2):
         with pytest.raises(HandlerSignatureError, match=said) as caught:
-            flow_testing([interface, echo])
+            flow_testing([interface, echo, Shelf])
         errors.append(str(caught.value))
     assert errors[0] == errors[1]
     assert interface.__name__ in errors[0]

@@ -109,6 +109,12 @@ class Application:
             connection.execute(insert, [{"id": 2, "name": "Bob"}])
             connection.execute(insert, [{"id": 3, "name": "Cy"}])
 
+    @property
+    def in_use(self) -> int:
+        """How many connections are taken out of the pools."""
+        pools = [engine.pool for engine in self.db.engines.values()]
+        return sum(t.cast(sa.pool.QueuePool, pool).checkedout() for pool in pools)
+
     def rows(self, bind: str | None = None) -> list[tuple[t.Any, ...]]:
         """Return id and name of all people, read on a connection of its own."""
         select = sa.text("SELECT id, name FROM person ORDER BY id")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Generator
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,12 @@ class TenantPeople(t.Protocol):
     @sql_query("SELECT name FROM person ORDER BY id")
     def one_by_one(self, tenant: Tenant = None) -> Iterator[str]: ...
 
+    @sql_query("SELECT name FROM person ORDER BY id")
+    def every_name(self, tenant: Tenant = None) -> Generator[str, None, None]: ...
+
+    @business_method("person.shouted")
+    def shouted(self, tenant: Tenant = None) -> t.Any: ...
+
     @sql_query("SELECT :tenant FROM person")
     def tenants(self, tenant: t.Annotated[str, Header("tenant")]) -> list[str]: ...
 
@@ -82,6 +89,12 @@ def names(people: t.Annotated[TenantPeople, Reference()]) -> list[list[str]]:
     return [people.names(), people.names("tenant_a"), list(people.one_by_one())]
 
 
+@query_handler("person.shouted")
+def shouted(people: t.Annotated[TenantPeople, Reference()]) -> Iterator[str]:
+    for name in people.names():
+        yield name.upper()
+
+
 @pytest.fixture
 def tenants(
     sqlite_url: str, database_url: str, second_database_url: str
@@ -95,6 +108,7 @@ def tenants(
         add_person,
         add_for_all,
         names,
+        shouted,
         binds={"bind_a": database_url, "bind_b": second_database_url},
         extensions=[MultiTenantConfiguration("tenant", mapping)],
     )
@@ -173,12 +187,33 @@ def test_calls_inside_of_a_command_are_part_of_it(tenants: Application) -> None:
     assert tenants.rows("bind_b") == [(1, "Flo")]
 
 
-def test_rows_end_with_the_tenant(tenants: Application) -> None:
-    """An iterator can't outlive the call that made the tenant active."""
-    rows = tenants.ecotone.get(TenantPeople).one_by_one("tenant_a")
+def test_a_view_iterates_over_the_rows_of_a_tenant(tenants: Application) -> None:
+    """They are read by the call, and no transaction stays open for the rest of them."""
+    people = tenants.ecotone.get(TenantPeople)
+    people.add(1, "Alice", "tenant_a")
+    people.add(2, "Ann", "tenant_a")
+    people.add(1, "Bob", "tenant_b")
 
-    with pytest.raises(MessagingError, match="names a tenant"):
-        next(rows)
+    with tenants.app.test_request_context():
+        rows = people.one_by_one("tenant_a")
+        assert next(rows) == "Alice"
+        # While they are read, other tenants may be used.
+        assert list(people.one_by_one("tenant_b")) == ["Bob"]
+        people.add(3, "Art", "tenant_a")
+        assert tenants.in_use == 0
+        assert list(rows) == ["Ann"]
+
+    left = people.every_name("tenant_a")
+    assert next(left) == "Alice"
+    left.close()
+    assert list(left) == []
+
+
+def test_a_view_iterates_over_what_a_query_yields(tenants: Application) -> None:
+    """The handler runs while its tenant is active, however late it is read."""
+    people = tenants.ecotone.get(TenantPeople)
+    people.add(1, "Alice", "tenant_a")
+    assert list(people.shouted("tenant_a")) == ["ALICE"]
 
 
 def test_business_method_with_a_tenant_is_committed(tenants: Application) -> None:
@@ -355,6 +390,7 @@ def test_each_tenant_has_its_dialect(
         TenantPeople,
         People,
         add_person,
+        shouted,
         Escaping,
         for_mysql,
         for_others,

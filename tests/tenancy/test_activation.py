@@ -122,10 +122,13 @@ def test_another_tenant_is_refused(
     ]
 
 
-def test_after_a_failure_no_tenant_is_active(binds: dict[str, str], trap: str) -> None:
+def test_after_a_failure_no_tenant_is_active(
+    binds: dict[str, str], trap: str, style: str
+) -> None:
     """A message without tenant uses the default database again, failure or not."""
     configuration = MultiTenantConfiguration("tenant", MAPPING, "shared")
-    house = House({**binds, "shared": trap}, configuration=configuration)
+    shared = {**binds, "shared": trap}
+    house = House(shared, style=style, configuration=configuration)
     with house.app.app_context():
         with pytest.raises(ValueError):
             command_bus.send(Register(1, "bad"), A)

@@ -108,6 +108,10 @@ def test_mistakes_in_adding(plain: House, url_of: t.Any) -> None:
             house.ecotone.add_tenant("new", url_of("other"))
         with pytest.raises(ConfigurationError, match="neither a bind key \\(bind_a, b"):
             house.ecotone.add_tenant("bad", "bind_x")
+        for address in ("nodb://u:secret@h/d", "postgresql://u:secret@h:port/d"):
+            with pytest.raises(ConfigurationError, match="nor the URL") as raised:
+                house.ecotone.add_tenant("bad", address)
+            assert "secret" not in str(raised.value)
         with pytest.raises(UnknownTenantError, match="Did you mean 'new'"):
             house.ecotone.remove_tenant("neu")
         with pytest.raises(UnknownTenantError, match="was not added"):

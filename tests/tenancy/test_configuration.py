@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import typing as t
 
 import pytest
@@ -18,6 +19,7 @@ from flask_ecotone import SQLAlchemyConnectionReference
 from flask_ecotone import with_tenant_resolver
 from flask_ecotone.errors import ConfigurationError
 from flask_ecotone.errors import MissingTenantError
+from flask_ecotone.errors import TenancyError
 from flask_ecotone.errors import UnknownTenantError
 
 from .house import A
@@ -208,6 +210,67 @@ def test_a_tenant_begins_no_line_of_its_own(
         pytest.raises(UnknownTenantError, match=r"`x`\\nINFO all is well`"),
     ):
         command_bus.send(Register(2, "Bob"), {"tenant": hostile})
+
+
+def test_nor_does_a_connection_that_a_function_names(
+    files: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Functions often make the name of the tenant a part of it; long ones are cut."""
+    caplog.set_level("INFO")
+    house = House(
+        files, configuration=MultiTenantConfiguration("tenant", lambda t: f"db_{t}")
+    )
+
+    with house.app.app_context():
+        for tenant in ("x\nINFO all is well", "y" * 1_000_000):
+            with pytest.raises(ConfigurationError, match="needs the bind 'db_") as got:
+                command_bus.send(Register(1, "Alice"), {"tenant": tenant})
+            assert "\n" not in str(got.value)
+            assert len(str(got.value)) < 1000
+
+    lines = [each.getMessage() for each in caplog.records]
+    assert any(r"connection `db_x\nINFO all is well`" in line for line in lines)
+    assert not any("\n" in line or len(line) > 1000 for line in lines)
+
+
+class Region(enum.Enum):
+    NORTH = "tenant_a"
+
+
+def test_a_tenant_may_be_a_member_of_an_enum(files: dict[str, str]) -> None:
+    """Its value is meant, in headers and in the mapping."""
+    mapped = MultiTenantConfiguration("tenant", {Region.NORTH: "bind_a"})
+    for configuration in (mapped, None):
+        house = House(files, configuration=configuration)
+        with house.app.app_context():
+            for tenant in (Region.NORTH, "tenant_a"):
+                house.db.session.remove()
+                found = query_bus.send_with_routing(
+                    "names", metadata={"tenant": tenant}
+                )
+                assert found == []
+            engine = house.db.engines["bind_a"]
+            assert house.connections.engine(t.cast(str, Region.NORTH)) is engine
+
+
+@pytest.mark.parametrize(
+    "tenant", [b"tenant_a", ["tenant_a"], {"tenant": 1}, True, 1.0, object()]
+)
+def test_what_is_no_name_does_not_end_at_the_default(
+    files: dict[str, str], trap: str, tenant: t.Any
+) -> None:
+    """It is a mistake, where a name that isn't mapped is meant to go there."""
+    shared = MultiTenantConfiguration("tenant", MAPPING, "shared")
+    house = House({**files, "shared": trap}, configuration=shared)
+
+    with house.app.app_context():
+        with pytest.raises(TenancyError, match="Name it by text, a number or a UUID"):
+            command_bus.send(Register(1, "Alice"), {"tenant": tenant})
+        with pytest.raises(TenancyError, match="Name it by text"):
+            house.ecotone.add_tenant(tenant, "bind_a")
+
+    assert house.everything == {"bind_a": [], "bind_b": [], "shared": []}
+    house.check_clean()
 
 
 def test_two_configurations_are_refused(files: dict[str, str]) -> None:

@@ -108,9 +108,8 @@ def test_a_hook_may_send_messages(plain: House) -> None:
     assert house.stored("bind_b") == []
 
 
-def test_a_failing_activation_hook_stops_the_message(plain: House) -> None:
+def test_a_failing_activation_hook_stops_the_message(house: House) -> None:
     """Its error is raised as it is, and the deactivation hooks run all the same."""
-    house = plain
     seen: list[str] = []
 
     @on_tenant_activation
@@ -136,9 +135,8 @@ def test_a_failing_activation_hook_stops_the_message(plain: House) -> None:
 
 
 @pytest.mark.parametrize("bad", [False, True])
-def test_failures_at_the_end_change_nothing(plain: House, bad: bool) -> None:
+def test_failures_at_the_end_change_nothing(house: House, bad: bool) -> None:
     """Hooks and receivers that fail are logged, each one, and hide nothing."""
-    house = plain
     seen: list[str] = []
 
     @on_tenant_deactivation

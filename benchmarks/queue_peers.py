@@ -112,7 +112,7 @@ def pgqueuer(url: str) -> dict[str, Subject]:
     logging.disable(logging.WARNING)
     plain = _plain(url)
     command = [sys.executable, "-m", "pgqueuer", "--pg-dsn", plain, "install"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, capture_output=True)
     clock = _Clock()
 
     async def run(number: int) -> None:

@@ -21,8 +21,8 @@ from .queue_peers import procrastinate_inserting
 from .queues import Application
 from .queues import ROWS
 
-_ROUNDS = 7
-_COUNT = 500
+_ROUNDS = 11
+_COUNT = 300
 _CLASSIC = "the classic loop"
 _OURS = "a transaction a message"
 _BATCH = "a transaction a batch of 100"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import typing as t
+from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,14 +55,25 @@ class Ignored:
     number: int
 
 
+def _nothing() -> None:
+    pass
+
+
 class Application:
     """An application with channels.
 
     :param channels: The channels. Applications on the same database share its tables.
     :param on: The name of the channel that the handlers are asynchronous on.
+    :param on_ignored: What the handler that does nothing does instead.
     """
 
-    def __init__(self, url: str, channels: Sequence[t.Any], on: str = ROWS) -> None:
+    def __init__(
+        self,
+        url: str,
+        channels: Sequence[t.Any],
+        on: str = ROWS,
+        on_ignored: Callable[[], None] = _nothing,
+    ) -> None:
         self.app = app = Flask(__name__)
         app.config["SQLALCHEMY_DATABASE_URI"] = url
         app.config["ECOTONE_CACHE_CONFIGURATION"] = False
@@ -81,7 +93,7 @@ class Application:
         @without_transaction
         @event_handler(endpoint_id="ignore")
         def ignore(event: Ignored) -> None:
-            pass
+            on_ignored()
 
         ecotone = Ecotone(packages=[], channels=channels)
         ecotone.register(insert, ignore)
@@ -102,12 +114,12 @@ class Application:
             self.db.session.commit()
             return time.perf_counter() - started
 
-    def send_each(self, number: int) -> float:
+    def send_each(self, number: int, event: type = Counted) -> float:
         """Send messages, each with a context and a transaction of its own."""
         started = time.perf_counter()
         for each in range(number):
             with self.app.app_context():
-                event_bus.publish(Counted(each))
+                event_bus.publish(event(each))
         return time.perf_counter() - started
 
     def work(self, number: int, channel: str = ROWS) -> float:

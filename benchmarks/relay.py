@@ -9,8 +9,8 @@ import time
 
 import sqlalchemy as sa
 
-from flask_ecotone.channels import CombinedChannel
 from flask_ecotone import DatabaseChannel
+from flask_ecotone.channels import CombinedChannel
 
 from .measuring import compare
 from .measuring import verdict

@@ -1,10 +1,9 @@
 """What a worker of the example application costs that has nothing to do.
 
 The seconds from the start of its process to its first round, the memory that it has
-then, and how much of a processor it takes: as one starts it to try things out, and in
-production, where it finds a manifest. The floor is a process that imports Flask and
-Flask-SQLAlchemy, makes an application with the same databases and connects to them. The
-boots take turns, each in a new process, and the bytecode is there.
+then, and how much of a processor it takes. The floor is a process that imports Flask
+and Flask-SQLAlchemy, makes an application with the same databases and connects to
+them. The boots take turns, each in a new process, and the bytecode is there.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ _ROOT = Path(__file__).parent.parent
 _SHOPS = ("hedgerow", "riverside")
 _FLOOR = "Flask and Flask-SQLAlchemy"
 _OURS = "flask ecotone run"
-_PRODUCTION = f"{_OURS}, production"
 #: Seconds until a worker is taken for idle, and how long it is watched then.
 _SETTLING = 2.0
 _WATCHED = 5.0
@@ -126,33 +124,30 @@ def _report_postgresql(url: str) -> None:
 
 
 def _report(title: str, urls: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {"FLASK_ECOTONE_CACHE_DIR": folder}
-        for shop, url in zip(_SHOPS, urls, strict=True):
-            environment[f"{shop.upper()}_DATABASE_URL"] = url
-        production = {**environment, "FLASK_ECOTONE_ENVIRONMENT": "production"}
-        processes: dict[str, Process] = {
-            _FLOOR: lambda: _running(_floor, environment),
-            _OURS: lambda: _running(_worker, environment),
-            _PRODUCTION: lambda: _running(_worker, production),
-        }
-        subjects = {name: _booting(process) for name, process in processes.items()}
-        for subject in subjects.values():
-            subject(1)  # writes bytecode, manifest and tables
-        found = compare(subjects, _FLOOR, rounds=_ROUNDS, count=1)
-        resting = {name: _rest(process) for name, process in processes.items()}
+    environment = {
+        f"{shop.upper()}_DATABASE_URL": url
+        for shop, url in zip(_SHOPS, urls, strict=True)
+    }
+    processes: dict[str, Process] = {
+        _FLOOR: lambda: _running(_floor, environment),
+        _OURS: lambda: _running(_worker, environment),
+    }
+    subjects = {name: _booting(process) for name, process in processes.items()}
+    for subject in subjects.values():
+        subject(1)  # writes bytecode and makes tables
+    found = compare(subjects, _FLOOR, rounds=_ROUNDS, count=1)
+    resting = {name: _rest(process) for name, process in processes.items()}
     found.show(f"Boots on {title}")
-    print(f"\n  {'':29}  {'boot':>7}  {'MiB':>7}  {'idle':>7}")
+    print(f"\n  {'':26}  {'boot':>7}  {'MiB':>7}  {'idle':>7}")
     for name, each in resting.items():
         print(
-            f"  {name:29}  {each.boot:7.2f}  {each.memory:7.1f}  {each.processor:6.2f}%"
+            f"  {name:26}  {each.boot:7.2f}  {each.memory:7.1f}  {each.processor:6.2f}%"
         )
     print("\n  boot: seconds of a processor; idle: share of one\n")
-    for name in (_OURS, _PRODUCTION):
-        verdict(f"boot of {name}, {title}", found.median(name), 1.2, "s")
-        verdict(f"{name}, idle, {title}", resting[name].memory, 75, "MiB")
-        share = resting[name].processor
-        verdict(f"{name}, idle, {title}", share, 2, "% of a processor")
+    idle = resting[_OURS]
+    verdict(f"a worker's boot, {title}", found.median(_OURS), 1.2, "s")
+    verdict(f"an idle worker, {title}", idle.memory, 75, "MiB")
+    verdict(f"an idle worker, {title}", idle.processor, 2, "% of a processor")
 
 
 def _booting(process: Process) -> Subject:

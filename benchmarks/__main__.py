@@ -7,10 +7,16 @@ import argparse
 from . import boot
 from . import compile
 from . import dispatch
+from . import latency
 from . import memory
 from . import model_command
+from . import relay
+from . import sending
 from . import tenancy
 from . import worker
+from . import worker_apart
+from . import worker_boot
+from . import worker_foreign
 
 _BENCHMARKS = {
     "dispatch": dispatch,
@@ -19,7 +25,13 @@ _BENCHMARKS = {
     "tenancy": tenancy,
     "compile": compile,
     "boot": boot,
+    "sending": sending,
+    "relay": relay,
+    "latency": latency,
     "worker": worker,
+    "worker_foreign": worker_foreign,
+    "worker_apart": worker_apart,
+    "worker_boot": worker_boot,
 }
 
 

@@ -59,6 +59,15 @@ class Comparison:
         pairs = self._pairs(name, floor)
         return statistics.median(ours - theirs for ours, theirs in pairs)
 
+    def speed(self, name: str, floor: str | None = None) -> float:
+        """Return how many times as fast as the floor an operation is."""
+        pairs = self._pairs(name, floor)
+        return statistics.median(theirs / ours for ours, theirs in pairs)
+
+    def per_second(self, name: str) -> float:
+        """Return how many operations are done in a second."""
+        return 1 / self.median(name)
+
     def _pairs(self, name: str, floor: str | None) -> list[tuple[float, float]]:
         return list(zip(self.times[name], self.times[floor or self.floor], strict=True))
 
@@ -72,8 +81,21 @@ class Comparison:
             print(
                 f"  {name:{width}}  {median:9.2f}  {over:9.2f}  {self.ratio(name):7.2f}"
             )
+        self._say_rounds("'over' and 'ratio'")
+
+    def show_rates(self, title: str) -> None:
+        """Print a table of how many operations are done in a second."""
+        print(f"\n{title}\n")
+        width = max(len(name) for name in self.times)
+        print(f"  {'':{width}}  {'a second':>9}  {'ratio':>7}")
+        for name in self.times:
+            rate, speed = self.per_second(name), self.speed(name)
+            print(f"  {name:{width}}  {rate:9.0f}  {speed:7.2f}")
+        self._say_rounds("'ratio'")
+
+    def _say_rounds(self, what: str) -> None:
         rounds = len(self.times[self.floor])
-        print(f"\n  medians of {rounds} rounds; 'over' and 'ratio': to {self.floor!r}")
+        print(f"\n  medians of {rounds} rounds; {what}: to {self.floor!r}")
 
 
 def compare(
@@ -112,8 +134,17 @@ def _count(subject: Subject, batch: float) -> int:
     return max(1, round(number * batch / taken))
 
 
-def verdict(claim: str, found: float, budget: float, unit: str) -> None:
-    """Print whether a claim holds. It is a report: nothing fails."""
-    said = "PASS" if found <= budget else "over budget"
-    print(f"  {said}: {claim}: {found:.2f} {unit}, budget {budget:g} {unit}")
+def verdict(
+    claim: str, found: float, budget: float, unit: str, *, at_least: bool = False
+) -> None:
+    """Print whether a claim holds. It is a report: nothing fails.
+
+    :param at_least: Whether the budget is the least that is claimed, not the most.
+    """
+    if at_least:
+        said = "PASS" if found >= budget else "below budget"
+    else:
+        said = "PASS" if found <= budget else "over budget"
+    limit = "at least" if at_least else "budget"
+    print(f"  {said}: {claim}: {found:.2f} {unit}, {limit} {budget:g} {unit}")
     sys.stdout.flush()

@@ -152,17 +152,22 @@ def postgresql() -> Iterator[str]:
         engine.dispose()
 
 
-def main() -> None:
-    """Print the figures."""
-    with sqlite() as url:
-        _report("SQLite", url, 8)
+def on_postgresql(report: Callable[[str], None]) -> None:
+    """Call with the URL of a new PostgreSQL database, or say that there is none."""
     try:
         with postgresql() as url:
-            _report("PostgreSQL", url, 5)
+            report(url)
     except sa.exc.OperationalError as error:
         print(f"\n  no PostgreSQL (start one or set POSTGRES_DSN): {error.orig}")
     except ModuleNotFoundError as error:
         print(f"\n  no driver for PostgreSQL: pip install 'psycopg[binary]' ({error})")
+
+
+def main() -> None:
+    """Print the figures."""
+    with sqlite() as url:
+        _report("SQLite", url, 8)
+    on_postgresql(lambda url: _report("PostgreSQL", url, 5))
 
 
 def _report(title: str, url: str, budget: float) -> None:

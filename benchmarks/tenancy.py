@@ -10,7 +10,6 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Callable
 
-import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
@@ -27,7 +26,7 @@ from .measuring import Subject
 from .measuring import verdict
 from .model_command import create_ecotone_app
 from .model_command import create_plain_app
-from .model_command import postgresql
+from .model_command import on_postgresql
 from .model_command import sqlite
 
 _WITHOUT = "command on a model"
@@ -71,13 +70,7 @@ def main() -> None:
     """Print the figures."""
     with sqlite() as url:
         _report("SQLite", url)
-    try:
-        with postgresql() as url:
-            _report("PostgreSQL", url)
-    except sa.exc.OperationalError as error:
-        print(f"\n  no PostgreSQL (start one or set POSTGRES_DSN): {error.orig}")
-    except ModuleNotFoundError as error:
-        print(f"\n  no driver for PostgreSQL: pip install 'psycopg[binary]' ({error})")
+    on_postgresql(lambda url: _report("PostgreSQL", url))
 
 
 def _report(title: str, url: str) -> None:

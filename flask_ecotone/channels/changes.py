@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from ..storage.tables import is_waiting
 from ..storage.tables import messages
 from ..storage.tables import now_ms
 from ..storage.tables import READY
@@ -36,7 +37,7 @@ def _chosen(state: int) -> sa.Select[t.Any]:
 def _due() -> sa.Select[t.Any]:
     return (
         sa.select(_m.id)
-        .where(_m.channel == OF_CHANNEL, _m.state == WAITING, _m.due_at <= now_ms())
+        .where(_m.channel == OF_CHANNEL, is_waiting, _m.due_at <= now_ms())
         .order_by(_m.due_at)
         .limit(_RECOVERED)
         .with_for_update(skip_locked=True)

@@ -18,6 +18,7 @@ from ..message import new_id
 from ..storage.apart import apart
 from ..storage.deduplication import Handled
 from ..storage.deduplication import NOTE_NEW
+from ..storage.tables import is_waiting
 from ..storage.tables import messages
 from ..storage.tables import now_ms
 from ..storage.tables import WAITING
@@ -55,7 +56,7 @@ _SETTLE = sa.select(
     sa.select(sa.func.count()).select_from(_new).scalar_subquery(),
 )
 _NEXT_DUE = sa.select(sa.func.min(_m.due_at) - now_ms()).where(
-    _m.channel == OF_CHANNEL, _m.state == WAITING
+    _m.channel == OF_CHANNEL, is_waiting
 )
 _STATUS = (
     sa.select(

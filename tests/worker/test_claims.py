@@ -1,0 +1,98 @@
+"""How PostgreSQL finds the messages that a worker claims."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from flask_ecotone import asynchronous
+from flask_ecotone import DatabaseChannel
+from flask_ecotone import Ecotone
+from flask_ecotone import event_bus
+from flask_ecotone import event_handler
+from flask_ecotone.consuming import Limits
+from flask_ecotone.storage.tables import messages
+
+
+@dataclass
+class WasOrdered:
+    number: int
+
+
+@dataclass
+class WasSent:
+    number: int
+
+
+def test_a_claim_does_not_sort_a_channel_taken_for_empty(postgres_url: str) -> None:
+    """Messages that came after the last ANALYZE are claimed in the index's order."""
+    app = Flask("claims")
+    app.config["SQLALCHEMY_DATABASE_URI"] = postgres_url
+    db = SQLAlchemy(app)
+
+    @asynchronous("orders")
+    @event_handler(endpoint_id="order")
+    def order(event: WasOrdered) -> None:
+        pass
+
+    @asynchronous("mails")
+    @event_handler(endpoint_id="mail")
+    def mail(event: WasSent) -> None:
+        pass
+
+    channels = [DatabaseChannel("orders"), DatabaseChannel("mails")]
+    ecotone = Ecotone(packages=[], channels=channels)
+    ecotone.register(order, mail)
+    ecotone.init_app(app)
+    with app.app_context():
+        db.create_all()
+        ecotone.compile()
+        _publish(db, WasSent, 60_000)
+        db.session.execute(sa.text(f"ANALYZE {messages.name}"))
+        db.session.commit()
+        _publish(db, WasOrdered, 1_000)
+        plans = _explained(db.engine)
+
+    worker = app.extensions["ecotone"].messaging.worker
+    assert worker(["orders"], limits=Limits(handled=1)).run().handled == 1
+
+    ready = [plan for plan in plans if "ecotone_message_next" in plan]
+    assert ready
+    assert not [plan for plan in plans if "Sort" in plan]
+
+
+def _publish(db: SQLAlchemy, event: type, count: int) -> None:
+    """Publish an event, and have many copies of the message."""
+    event_bus.publish(event(0))
+    copied = [each for each in messages.c if each.name != "id"]
+    numbers = sa.func.generate_series(2, count).table_valued("number")
+    newest = sa.select(sa.func.max(messages.c.id)).scalar_subquery()
+    copies = sa.select(*copied).select_from(messages.join(numbers, sa.true()))
+    db.session.execute(
+        sa.insert(messages).from_select(copied, copies.where(messages.c.id == newest))
+    )
+    db.session.commit()
+
+
+def _explained(engine: sa.Engine) -> list[str]:
+    """Return a list that gets the plan of each claim from now on."""
+    plans: list[str] = []
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def explain(
+        connection: t.Any,
+        cursor: t.Any,
+        statement: str,
+        parameters: t.Any,
+        context: t.Any,
+        many: bool,
+    ) -> None:
+        if "SKIP LOCKED" in statement and "RETURNING" in statement:
+            cursor.execute(f"EXPLAIN {statement}", parameters)
+            plans.append("\n".join(line for (line,) in cursor.fetchall()))
+
+    return plans

@@ -69,11 +69,16 @@ class SQLAlchemyRepository:
             if isinstance(value, int) and not -_INT <= value < _INT:
                 if not _fits(value, column, session):
                     return None
-        if plan.is_loaded_by_get(session, key):
+        statement = plan.statement
+        if (
+            statement is None
+            or None in key
+            or type(session).get is not sa_orm.Session.get
+            or plan.mapper.identity_key_from_primary_key(key) in session.identity_map
+        ):
             return session.get(aggregate_class, key)
         parameters = dict(zip(plan.parameters, key, strict=True))
-        found = session.execute(plan.statement, parameters)
-        return found.unique().scalars().one_or_none()
+        return session.execute(statement, parameters).unique().scalars().one_or_none()
 
     def save(
         self,
@@ -167,7 +172,7 @@ class _Plan:
     """How a mapped class is identified, loaded and versioned."""
 
     def __init__(self, cls: type) -> None:
-        mapper = self._mapper = t.cast("sa_orm.Mapper[t.Any]", _mapper(cls))
+        mapper = self.mapper = t.cast("sa_orm.Mapper[t.Any]", _mapper(cls))
         columns = self.columns = mapper.primary_key
         self.names = tuple(mapper.get_property_by_column(c).key for c in columns)
         self.key = frozenset(self.names)
@@ -185,21 +190,18 @@ class _Plan:
         self.parameters = [f"pk_{n}" for n in range(1, len(columns) + 1)]
 
     @cached_property
-    def statement(self) -> sa.Select[t.Any]:
-        """What ``session.get()`` makes anew for every row, a third of its time."""
-        key = zip(self._mapper.primary_key, self.parameters, strict=True)
-        return sa.select(self._mapper).where(
-            *(c == sa.bindparam(name, type_=c.type) for c, name in key)
-        )
+    def statement(self) -> sa.Select[t.Any] | None:
+        """What ``session.get()`` makes anew for every row, a third of its time.
 
-    def is_loaded_by_get(self, session: sa_orm.Session, key: tuple[t.Any, ...]) -> bool:
-        """Whether ``session.get()`` would do more than execute the statement."""
-        mapper = self._mapper
-        return (
-            type(session).get is not sa_orm.Session.get
-            or None in key
-            or mapper.always_refresh
-            or mapper.identity_key_from_primary_key(key) in session.identity_map
+        ``None`` if it does more than to execute that.
+        """
+        mapper = self.mapper
+        is_polymorphic = mapper.selectable is not mapper.persist_selectable
+        if is_polymorphic or mapper.always_refresh:
+            return None
+        key = zip(self.columns, self.parameters, strict=True)
+        return sa.select(mapper).where(
+            *(c == sa.bindparam(name, type_=c.type) for c, name in key)
         )
 
 

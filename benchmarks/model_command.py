@@ -35,6 +35,7 @@ from .measuring import verdict
 _DEFAULT_DSN = "postgresql://postgres@127.0.0.1:5432/postgres"
 _ROUNDS = 300
 _COUNT = 10
+_BARE = "SQLAlchemy session"
 _PLAIN = "Flask-SQLAlchemy"
 _OURS = "command on a model"
 
@@ -175,7 +176,7 @@ def _report(title: str, url: str, budget: float) -> None:
     ours, our_work = create_ecotone_app(url)
     engines = [_engine(plain), _engine(ours), sa.create_engine(url)]
     works = {
-        "SQLAlchemy session": bare_session(engines[2]),
+        _BARE: bare_session(engines[2]),
         _PLAIN: plain_work,
         _OURS: our_work,
     }
@@ -188,6 +189,9 @@ def _report(title: str, url: str, budget: float) -> None:
     for engine in engines:
         engine.dispose()
     found.show(f"Get, change and commit a row, {title}")
+    for name in (_PLAIN, _OURS):
+        over = (found.ratio(name, _BARE) - 1) * 100
+        print(f"  {name}: {over:.2f} % over a session without Flask")
     print()
     verdict(f"{_OURS}, {title}", (found.ratio(_OURS) - 1) * 100, budget, "% over plain")
 

@@ -22,7 +22,8 @@ from .tenancy import MultiTenantConfiguration
 from .tenancy import SQLAlchemyConnectionReference
 from .tenancy.configuration import DEFAULT_CONNECTION
 
-#: The keys that there are, and those that are reserved, without ``ECOTONE_``.
+#: The keys that there are, and those that are reserved, without ``ECOTONE_``. The
+#: licence key has no effect, as every feature is free.
 KNOWN_KEYS = frozenset(
     {
         "CACHE_CONFIGURATION",
@@ -36,6 +37,7 @@ KNOWN_KEYS = frozenset(
         "FAIL_FAST",
         "HANDLER_COMMIT",
         "INSTANT_RETRIES",
+        "LICENCE_KEY",
         "LOAD_APP_NAMESPACES",
         "NAMESPACES",
         "ON_EXHAUSTED",
@@ -237,8 +239,13 @@ def _environment(app: Flask) -> tuple[str, bool]:
 
 
 def _check_keys(app: Flask) -> None:
-    """Refuse keys that are nearly one of ours; the application may have others."""
+    """Refuse keys with our prefix that there aren't.
+
+    The environment has those of other programs too: only what is nearly one of ours is
+    refused there.
+    """
     for where, keys in (("app.config", app.config), ("the environment", os.environ)):
+        is_ours = keys is app.config
         for key in keys:
             if not isinstance(key, str) or not key.startswith(_PREFIX):
                 continue
@@ -246,12 +253,13 @@ def _check_keys(app: Flask) -> None:
             if name in KNOWN_KEYS:
                 continue
             # Without the prefix, which would make any two keys look alike.
-            close = difflib.get_close_matches(name, KNOWN_KEYS, n=1, cutoff=0.75)
-            if close:
+            cutoff = 0.6 if is_ours else 0.7
+            close = difflib.get_close_matches(name, KNOWN_KEYS, n=1, cutoff=cutoff)
+            if close or is_ours:
+                meant = f" Did you mean {_PREFIX + close[0]!r}?" if close else ""
                 raise ConfigurationError(
-                    f"{key} is set in {where}, and Ecotone doesn't know it. Did you"
-                    f" mean {_PREFIX + close[0]!r}? Rename it; a key of your own needs"
-                    " another prefix."
+                    f"{key} is set in {where}, and Ecotone doesn't know it.{meant}"
+                    " Rename it; a key of your own needs another prefix."
                 )
 
 

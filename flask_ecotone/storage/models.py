@@ -7,6 +7,7 @@ import typing as t
 import uuid
 from collections.abc import Callable
 from collections.abc import Mapping
+from functools import cached_property
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
@@ -68,7 +69,16 @@ class SQLAlchemyRepository:
             if isinstance(value, int) and not -_INT <= value < _INT:
                 if not _fits(value, column, session):
                     return None
-        return session.get(aggregate_class, key)
+        statement = plan.statement
+        if (
+            statement is None
+            or None in key
+            or type(session).get is not sa_orm.Session.get
+            or plan.mapper.identity_key_from_primary_key(key) in session.identity_map
+        ):
+            return session.get(aggregate_class, key)
+        parameters = dict(zip(plan.parameters, key, strict=True))
+        return session.execute(statement, parameters).unique().scalars().one_or_none()
 
     def save(
         self,
@@ -161,10 +171,10 @@ class _VersionColumn(t.NamedTuple):
 
 
 class _Plan:
-    """How a mapped class is identified and versioned."""
+    """How a mapped class is identified, loaded and versioned."""
 
     def __init__(self, cls: type) -> None:
-        mapper = t.cast("sa_orm.Mapper[t.Any]", _mapper(cls))
+        mapper = self.mapper = t.cast("sa_orm.Mapper[t.Any]", _mapper(cls))
         columns = self.columns = mapper.primary_key
         self.names = tuple(mapper.get_property_by_column(c).key for c in columns)
         self.key = frozenset(self.names)
@@ -178,6 +188,23 @@ class _Plan:
             if found is not None:
                 column = mapper.columns[found.name]
                 self.version = _VersionColumn(found.name, column, found.counts_up)
+        #: The parameters of the statement, one for each part of the key.
+        self.parameters = [f"pk_{n}" for n in range(1, len(columns) + 1)]
+
+    @cached_property
+    def statement(self) -> sa.Select[t.Any] | None:
+        """What ``session.get()`` makes anew for every row, a third of its time.
+
+        ``None`` if it does more than to execute that.
+        """
+        mapper = self.mapper
+        is_polymorphic = mapper.selectable is not mapper.persist_selectable
+        if is_polymorphic or mapper.always_refresh:
+            return None
+        key = zip(self.columns, self.parameters, strict=True)
+        return sa.select(mapper).where(
+            *(c == sa.bindparam(name, type_=c.type) for c, name in key)
+        )
 
 
 def changed_meanwhile(name: str, key: t.Any) -> ConcurrencyError:

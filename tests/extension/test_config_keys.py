@@ -21,6 +21,7 @@ NewApp = t.Callable[..., tuple[Flask, Ecotone]]
         ("ECOTONE_INSTANT_RETRY", "ECOTONE_INSTANT_RETRIES"),
         ("ECOTONE_CACHE_DIRECTORY", "ECOTONE_CACHE_DIR"),
         ("ECOTONE_TENANT", "ECOTONE_TENANTS"),
+        ("ECOTONE_TESTING", "ECOTONE_TEST"),
     ],
 )
 @pytest.mark.parametrize("where", ["app.config", "the environment"])
@@ -39,12 +40,33 @@ def test_key_that_is_nearly_one_of_ours_is_refused(
     assert f"{key} is set in {where}" in str(got.value)
 
 
-@pytest.mark.parametrize(
-    "key", ["ECOTONE_WORKER_PROCESS", "ECOTONE_FULL_LOAD", "ECOTONE_COLOUR", "ECOTONE"]
-)
+def test_key_in_the_configuration_that_there_is_not_is_refused(new_app: NewApp) -> None:
+    """The prefix is ours: what has no effect isn't taken for something that has."""
+    app, ecotone = new_app(ECOTONE_COLOUR="red")
+    with app.app_context():
+        with pytest.raises(ConfigurationError, match="needs another prefix") as got:
+            ecotone.compile()
+    assert "ECOTONE_COLOUR is set in app.config" in str(got.value)
+    assert "Did you mean" not in str(got.value)
+
+
+@pytest.mark.parametrize("key", ["ECOTONE", "ECOTONES_COLOUR", "COLOUR"])
 def test_key_of_the_application_is_let_alone(new_app: NewApp, key: str) -> None:
-    """Only close matches are refused."""
+    """Without the prefix it is none of our business."""
     app, ecotone = new_app(**{key: "x"})
+    with app.app_context():
+        ecotone.compile()
+
+
+@pytest.mark.parametrize(
+    "key", ["ECOTONE_WORKER_PROCESS", "ECOTONE_FULL_LOAD", "ECOTONE_COLOUR"]
+)
+def test_variable_of_another_program_is_let_alone(
+    new_app: NewApp, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Only close matches are refused in the environment, which all programs share."""
+    monkeypatch.setenv(key, "x")
+    app, ecotone = new_app()
     with app.app_context():
         ecotone.compile()
 

@@ -243,9 +243,8 @@ class _Compiler:
         if marked.said.kind is Kind.QUERY or self._channels is None:
             said = None
         name, execution = endpoint_id(marked), said.execution if said else ()
-        is_transactional = marked.mark(WithoutTransactionMark) is None and not any(
-            isinstance(each, WithoutTransactionMark) for each in execution
-        )
+        apart = (marked.mark(WithoutTransactionMark), *execution)
+        is_transactional = not any(isinstance(e, WithoutTransactionMark) for e in apart)
         receiver = self._receiver(name, marked, action)
         interception = self._interception(marked)
         sending, remaining = interception.split()
@@ -278,9 +277,7 @@ class _Compiler:
             retry = None
         priority = marked.mark(PriorityMark)
         recovery = recovery_of(marked, execution)
-        entrance = None
-        if said is not None:
-            entrance = self._entrance(name, marked, said, sending, recovery)
+        entrance = said and self._entrance(name, marked, said, sending, recovery)
         return Endpoint(
             id=name,
             marked=marked,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
+from contextlib import suppress
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
 from .errors import ConfigurationError
+from .errors import EcotoneError
 from .storage import tables
 from .tenancy import Tenancy
 
@@ -65,15 +68,24 @@ class AppDatabases:
         tenancy = self._tenancy()
         if tenancy is None:
             return [None]
-        default = tenancy.tenants.default
-        found: dict[t.Any, str | None] = {}
-        if default is not None:
-            found[str(tenancy.tenants.engine(default).url), default.schema] = None
-        for tenant in tenancy.tenants.names():
-            connection = tenancy.tenants.connection_of(tenant)
-            key = str(tenancy.tenants.engine(connection).url), connection.schema
-            found.setdefault(key, tenant)
+        tenants = tenancy.tenants
+        found: dict[t.Hashable, str | None] = {}
+        if tenants.default is not None:
+            found[tenants.place_of(tenants.default)] = None
+        for tenant in tenants.names():
+            try:
+                place = tenants.place_of(tenants.connection_of(tenant))
+            except Exception:
+                # It doesn't concern the others. Who asks for its engine is told.
+                place = tenant
+            found.setdefault(place, tenant)
         return list(found.values())
+
+    def engines(self) -> Iterator[sa.Engine]:
+        """Return the engine of each database that is configured as it should be."""
+        for tenant in self.tenants():
+            with suppress(EcotoneError):
+                yield self.engine(tenant)
 
     def set_up(self, tenant: str | None) -> None:
         """Create the application's tables for one tenant, or for all.
@@ -97,7 +109,24 @@ class AppDatabases:
         """Make our tables where the session leads, if they are missing."""
         tables.ensure(self.engine(None))
 
-    def prepare_all(self) -> None:
-        """Make our tables in every database."""
-        for tenant in self.tenants():
-            tables.ensure(self.engine(tenant))
+    @property
+    def has_tenants(self) -> bool:
+        """Whether there are tenants."""
+        return self._tenancy() is not None
+
+    def prepare_for(self, tenant: str | None) -> None:
+        """Make our tables in one database."""
+        tables.ensure(self.engine(tenant))
+
+    def check_listed(self) -> None:
+        """See that a worker can find the databases of all tenants.
+
+        :raises ConfigurationError: It can't.
+        """
+        tenancy = self._tenancy()
+        if tenancy is not None and not tenancy.tenants.are_listed:
+            raise ConfigurationError(
+                "The tenants are given by a function, so no worker can know whose"
+                " messages there are. Give MultiTenantConfiguration(…, names=…) a"
+                " function that returns the tenants."
+            )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -89,6 +91,9 @@ class Messaging:
         self.dead_letters: DeadLetter | None = None
         if databases is not None and self.is_durable:
             self.dead_letters = DeadLetter(databases, self.channels.get)
+        #: Which source comes first, also if each run of a worker is a short one, in
+        #: this process or another.
+        self._turns = itertools.count(random.randrange(1 << 16))
         self._processor: Processor
         self._system: MessagingSystem
 
@@ -152,17 +157,19 @@ class Messaging:
                     f"{did_you_mean(name, self.channels.names)} There are"
                     f" {', '.join(self.channels.names)}."
                 )
+        if self._databases is not None and self.is_durable:
+            self._databases.check_listed()
         found = [self.channels.get(name) for name in names]
         return lambda: [source for channel in found for source in channel.sources()]
 
-    def prepare_tables(self) -> None:
-        """Make our tables where they are missing."""
-        if self._databases is not None and self.is_durable:
-            self._databases.prepare_all()
-
     def prepare(self) -> None:
-        """Make our tables, and load every handler: a worker is about to start."""
-        self.prepare_tables()
+        """Make our tables, and load every handler: a worker is about to start.
+
+        Those of a tenant are made when it has its first turn.
+        """
+        if self._databases is not None and self.is_durable:
+            if not self._databases.has_tenants:
+                self._databases.prepare()
         _ = self._system.endpoints
 
     def worker(
@@ -187,6 +194,7 @@ class Messaging:
             sign_of_life=sign_of_life,
             outcome=outcome,
             schedules=schedules,
+            turns=self._turns,
         )
 
 
@@ -205,7 +213,7 @@ def make_schedules(
     ticks = DatabaseTicks(
         databases.session,
         lambda: databases.engine(None),
-        lambda: databases.engine(databases.tenants()[0]),
+        databases.engines,
     )
     clock = SteadyClock(ticks.time)
     return Schedules(system, listed, ticks, environment, logger, clock)

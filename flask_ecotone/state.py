@@ -417,7 +417,9 @@ class EcotoneState:
             db._apply_driver_defaults(options, app)
             return db._make_engine(bind_key, options, app)
 
-        return Tenancy(Tenants(configurations[0], engines, make_engine), db, app)
+        context, log = app.app_context, app.logger.getChild("ecotone")
+        tenants = Tenants(configurations[0], engines, make_engine, context, log)
+        return Tenancy(tenants, db, app)
 
     def _provider(self) -> Provider | None:
         providers = self.declarations.metadata_providers

@@ -18,6 +18,7 @@ import sqlalchemy.dialects.postgresql as postgresql
 from ..errors import LeaseLostError
 from ..message import new_id
 from ..storage.apart import apart
+from ..storage.tables import ensure
 from ..storage.tables import handled
 from ..storage.tables import messages
 from ..storage.tables import now_ms
@@ -166,6 +167,8 @@ class DatabaseSource:
 
     def recover(self) -> None:
         """Make ready what is due: after a delay, or because its worker disappeared."""
+        # The tenant may be new, or its database was gone until now.
+        ensure(self.engine)
         values = {"of_channel": self.channel}
         self._apart(lambda connection: RECOVER.run(connection, values))
         self._may_have_suspects = True

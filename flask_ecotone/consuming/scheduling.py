@@ -38,6 +38,8 @@ _SECOND = datetime.timedelta(seconds=1)
 _GRACE = 60 * _SECOND
 #: How long to leave alone what another worker fires, or what failed in passing.
 _PAUSE = 0.5 * _SECOND
+#: How long to leave alone a schedule whose database is gone.
+_OUTAGE_PAUSE = 2 * _SECOND
 _REPEATS: t.Final = 3
 #: Ticks of one schedule that are fired in a row before others have their turn.
 _IN_A_ROW: t.Final = 10
@@ -77,8 +79,6 @@ class Schedule:
         upcoming = self.upcoming
         if self.done is None or upcoming is None or upcoming > now:
             return None
-        if self.again_at is not None and self.again_at > now:
-            return None
         if self.endpoint.misfire is Misfire.ALL:
             return upcoming
         return latest(self.endpoint.timing, upcoming, now)
@@ -86,7 +86,7 @@ class Schedule:
     def next_due(self, now: datetime.datetime) -> datetime.datetime:
         """Return when to look again."""
         if self.upcoming is None:
-            return max(now, self.begins)
+            return max(now, self.begins, self.again_at or now)
         return max(self.upcoming, self.again_at or self.upcoming, self.begins)
 
 
@@ -173,7 +173,9 @@ class Schedules:
     def run_due(self) -> int:
         """Fire what is due, and return how many firings there were.
 
-        :raises OutageError: The database is gone.
+        One whose database is gone, that of a tenant perhaps, is left for later.
+
+        :raises OutageError: The database that knows the time is gone.
         """
         if not self._listed:
             return 0
@@ -183,6 +185,15 @@ class Schedules:
             if schedule.lock.acquire(blocking=False):
                 try:
                     fired += self._run(schedule, now)
+                except OutageError as error:
+                    schedule.again_at = now + _OUTAGE_PAUSE
+                    self._log.warning(
+                        "The database of the schedule %r is gone; trying again in"
+                        " %.1f s (%s).",
+                        schedule.id,
+                        _OUTAGE_PAUSE.total_seconds(),
+                        error,
+                    )
                 finally:
                     schedule.lock.release()
         return fired
@@ -222,6 +233,8 @@ class Schedules:
         self, schedule: Schedule, now: datetime.datetime
     ) -> datetime.datetime | None:
         if now < schedule.begins:
+            return None
+        if schedule.again_at is not None and schedule.again_at > now:
             return None
         if schedule.done is None:
             schedule.pass_to(self._beginning(schedule, now))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import random
+import itertools
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
@@ -14,13 +15,15 @@ from logging import Logger
 from ..channels.protocols import Delivery
 from ..channels.protocols import Source
 from .leases import Leases
+from .outages import LISTING
+from .outages import Outages
+from .outages import SCHEDULES
 from .processing import OutageError
 from .processing import Processor
 from .scheduling import Schedules
 
 #: Seconds between two looks for what became due.
 _RECOVERY_INTERVAL = 0.2
-_LONGEST_BACKOFF = 5.0
 #: Where Linux says how much memory the process has, in pages.
 _STATM = "/proc/self/statm"
 
@@ -92,6 +95,8 @@ class Worker:
     :param poll_interval: Seconds to wait when there was nothing to do.
     :param sign_of_life: Called once a second while messages come or are waited for.
     :param schedules: What to fire between messages.
+    :param turns: Says which source begins a round. Workers that share it go on where
+        others have ended.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class Worker:
         sign_of_life: Callable[[], None] | None = None,
         outcome: Outcome | None = None,
         schedules: Schedules | None = None,
+        turns: Iterator[int] | None = None,
     ) -> None:
         self._sources = sources
         self._schedules = schedules
@@ -119,23 +125,20 @@ class Worker:
         self.outcome = outcome or Outcome()
         self._leases = Leases(logger)
         self._recovered: dict[tuple[str, str | None], float] = {}
-        self._turn = 0
-        self._outages = 0
+        self._turns = turns or itertools.count()
+        self._outages = Outages(logger)
+        self._claimed_in = 0.0
         self._started = time.monotonic()
 
     def run(self) -> Outcome:
         """Work until a limit is reached or somebody asks to stop."""
         with self._leases:
             while not self._is_done():
-                try:
-                    has_worked = self._round()
-                except OutageError as error:
-                    self._back_off(error)
-                    continue
-                self._outages = 0
+                has_worked = self._round()
                 if has_worked or self._is_done():
                     continue
-                if self.limits.finishes_when_empty:
+                # Of what can't be reached nobody knows whether it is empty.
+                if self.limits.finishes_when_empty and not self._outages:
                     self.outcome.reason = "no messages"
                     break
                 self._idle()
@@ -143,24 +146,60 @@ class Worker:
 
     def _round(self) -> bool:
         """Give each source a turn, and return whether one had something."""
-        has_fired = self._schedules is not None and self._fire(self._schedules)
-        sources = list(self._sources())
-        if not sources:
-            return has_fired
-        # The turn goes on where the last round ended, so that none is always first.
-        self._turn = (self._turn + 1) % len(sources)
-        has_worked = has_fired
-        for source in (*sources[self._turn :], *sources[: self._turn]):
+        has_worked = self._schedules is not None and self._fire(self._schedules)
+        sources = self._listed()
+        # None is always the first.
+        turn = next(self._turns) % max(1, len(sources))
+        for source in (*sources[turn:], *sources[:turn]):
             if self._is_done():
                 return True
-            deliveries = self._claim(source)
-            if deliveries:
-                has_worked = True
-                self._work(source, deliveries)
+            if self._outages.is_pending(source):
+                continue
+            try:
+                has_worked |= self._take_turn(source)
+            except Exception as error:
+                is_alone = source.tenant is None and len(sources) == 1
+                if is_alone and not isinstance(error, OutageError):
+                    raise
+                self._outages.begin(source, error, self._claimed_in)
+            else:
+                self._outages.end(source)
         return has_worked
 
+    def _take_turn(self, source: Source) -> bool:
+        began = time.monotonic()
+        try:
+            deliveries = self._claim(source)
+        finally:
+            self._claimed_in = time.monotonic() - began
+        if deliveries:
+            self._work(source, deliveries)
+        return bool(deliveries)
+
+    def _listed(self) -> Sequence[Source]:
+        """Return the sources, none while nobody knows the tenants."""
+        if self._outages.is_pending(LISTING):
+            return ()
+        try:
+            sources = list(self._sources())
+        except Exception as error:
+            if not self._processor.is_outage(error):
+                raise
+            self._outages.begin(LISTING, OutageError(str(error)))
+            return ()
+        self._outages.end(LISTING)
+        self._outages.keep(sources)
+        return sources
+
     def _fire(self, schedules: Schedules) -> bool:
-        fired = schedules.run_due()
+        if self._outages.is_pending(SCHEDULES):
+            return False
+        try:
+            fired = schedules.run_due()
+        except OutageError as error:
+            self._outages.begin(SCHEDULES, error)
+            return False
+        self._outages.end(SCHEDULES)
         for _ in range(fired):
             self.outcome.count(is_success=True)
         return fired > 0
@@ -258,33 +297,33 @@ class Worker:
 
     def _idle(self) -> None:
         wait = self._poll_interval
-        try:
-            due = [source.next_due() for source in self._sources()]
-            if self._schedules is not None:
-                due.append(self._schedules.next_due())
-        except OutageError as error:
-            self._back_off(error)
-            return
-        except Exception as error:
-            if not self._processor.is_outage(error):
-                raise
-            self._back_off(OutageError(str(error)))
-            return
+        due = [self._next_due(source) for source in self._listed()]
+        if self._schedules is not None:
+            due.append(self._next_due(SCHEDULES))
         for seconds in due:
             if seconds is not None:
                 wait = min(wait, max(seconds, 0.001))
         if wait < self._poll_interval:
             self._recovered.clear()
+        pending = self._outages.next_try()
+        if pending is not None:
+            wait = min(wait, max(pending, 0.001))
         self.stopping.wait(self._remaining(wait))
 
-    def _back_off(self, error: OutageError) -> None:
-        self._outages += 1
-        wait = min(_LONGEST_BACKOFF, 0.1 * 2 ** min(self._outages, 10))
-        wait *= 0.5 + random.random() / 2
-        self._log.warning(
-            "The database is gone; trying again in %.1f s (%s).", wait, error
-        )
-        self.stopping.wait(self._remaining(wait))
+    def _next_due(self, source: Source | str) -> float | None:
+        if self._outages.is_pending(source):
+            return None
+        try:
+            if not isinstance(source, str):
+                return source.next_due()
+            return None if self._schedules is None else self._schedules.next_due()
+        except OutageError as error:
+            self._outages.begin(source, error)
+        except Exception as error:
+            if not self._processor.is_outage(error):
+                raise
+            self._outages.begin(source, OutageError(str(error)))
+        return None
 
     def _remaining(self, wait: float) -> float:
         if not self.limits.execution_time:

@@ -56,7 +56,7 @@ class Office:
         return Schedules(
             state.system,
             state.system.schedules.values(),
-            DatabaseTicks(db.session, lambda: engine, lambda: engine),
+            DatabaseTicks(db.session, lambda: engine, lambda: [engine]),
             Environment(self.app.app_context, None, is_outage, is_transient),
             self.app.logger,
             lambda: self.now.timestamp(),

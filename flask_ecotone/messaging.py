@@ -91,8 +91,8 @@ class Messaging:
         self.dead_letters: DeadLetter | None = None
         if databases is not None and self.is_durable:
             self.dead_letters = DeadLetter(databases, self.channels.get)
-        #: Which source comes first, also if each run of a worker is a short one, in
-        #: this process or another.
+        #: Which source is the first of a worker: if each run is a short one, none must
+        #: always be the last, in this process or another.
         self._turns = itertools.count(random.randrange(1 << 16))
         self._processor: Processor
         self._system: MessagingSystem
@@ -194,7 +194,7 @@ class Messaging:
             sign_of_life=sign_of_life,
             outcome=outcome,
             schedules=schedules,
-            turns=self._turns,
+            turn=next(self._turns),
         )
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
@@ -95,8 +93,8 @@ class Worker:
     :param poll_interval: Seconds to wait when there was nothing to do.
     :param sign_of_life: Called once a second while messages come or are waited for.
     :param schedules: What to fire between messages.
-    :param turns: Says which source begins a round. Workers that share it go on where
-        others have ended.
+    :param turn: Which source begins each round. Always the same one: in a circle nobody
+        is asked twice before the others were.
     """
 
     def __init__(
@@ -111,7 +109,7 @@ class Worker:
         sign_of_life: Callable[[], None] | None = None,
         outcome: Outcome | None = None,
         schedules: Schedules | None = None,
-        turns: Iterator[int] | None = None,
+        turn: int = 0,
     ) -> None:
         self._sources = sources
         self._schedules = schedules
@@ -125,7 +123,7 @@ class Worker:
         self.outcome = outcome or Outcome()
         self._leases = Leases(logger)
         self._recovered: dict[tuple[str, str | None], float] = {}
-        self._turns = turns or itertools.count()
+        self._turn = turn
         self._outages = Outages(logger)
         self._claimed_in = 0.0
         self._started = time.monotonic()
@@ -148,8 +146,7 @@ class Worker:
         """Give each source a turn, and return whether one had something."""
         has_worked = self._schedules is not None and self._fire(self._schedules)
         sources = self._listed()
-        # None is always the first.
-        turn = next(self._turns) % max(1, len(sources))
+        turn = self._turn % max(1, len(sources))
         for source in (*sources[turn:], *sources[:turn]):
             if self._is_done():
                 return True
@@ -320,9 +317,11 @@ class Worker:
         except OutageError as error:
             self._outages.begin(source, error)
         except Exception as error:
-            if not self._processor.is_outage(error):
+            if self._processor.is_outage(error):
+                self._outages.begin(source, OutageError(str(error)))
+            elif isinstance(source, str):
                 raise
-            self._outages.begin(source, OutageError(str(error)))
+            # Whatever else it is, the next claim meets it too.
         return None
 
     def _remaining(self, wait: float) -> float:

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from ..services import MARIADB
+from ..services import POSTGRESQL
 from .shop import Shop
+from .town import BINDS
+from .town import Town
 
 
 @pytest.fixture
 def shop(database_url: str) -> Shop:
     """A shop on SQLite, PostgreSQL and MariaDB in turn."""
     return Shop(database_url, lease=1)
+
+
+@pytest.fixture(params=["sqlite+sqlite", "postgresql+mariadb"])
+def urls(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[dict[str | None, str]]:
+    """The databases of two tenants, by bind key: on files, and on two servers."""
+    if request.param == "sqlite+sqlite":
+        yield {key: f"sqlite:///{tmp_path / key}.sqlite" for key in BINDS.values()}
+        return
+    with POSTGRESQL.database() as first, MARIADB.database() as second:
+        yield {"bind_a": first, "bind_b": second}
+
+
+@pytest.fixture
+def town(urls: dict[str | None, str]) -> Town:
+    """A town with the tenants a and b."""
+    return Town(urls, lease=1)

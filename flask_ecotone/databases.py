@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -66,8 +67,20 @@ class AppDatabases:
     def tenants(self) -> Sequence[str | None]:
         """Return whose databases there are, each database once."""
         tenancy = self._tenancy()
-        if tenancy is None:
-            return [None]
+        return [None] if tenancy is None else list(self._places(tenancy).values())
+
+    def holder_of(self, tenant: str | None) -> str | None:
+        """Return who of those that share a database with a tenant is listed for it.
+
+        :raises UnknownTenantError: The tenant isn't mapped and there is no default.
+        """
+        tenancy = self._tenancy()
+        if tenancy is None or tenant is None:
+            return None
+        place = tenancy.tenants.place_of(tenancy.tenants.connection_of(tenant))
+        return self._places(tenancy).get(place, tenant)
+
+    def _places(self, tenancy: Tenancy) -> dict[t.Hashable, str | None]:
         tenants = tenancy.tenants
         found: dict[t.Hashable, str | None] = {}
         if tenants.default is not None:
@@ -79,7 +92,19 @@ class AppDatabases:
                 # It doesn't concern the others. Who asks for its engine is told.
                 place = tenant
             found.setdefault(place, tenant)
-        return list(found.values())
+        return found
+
+    def leads_to(self, headers: Mapping[str, t.Any], tenant: str | None) -> bool:
+        """Whether a message is handled on the engine of a tenant.
+
+        Two tenants may have a database together, each with an engine of its own.
+        """
+        tenancy = self._tenancy()
+        if tenancy is None:
+            return True
+        named = headers.get(tenancy.header)
+        own = self.engine(None if named is None else str(named))
+        return own is self.engine(tenant)
 
     def engines(self) -> Iterator[sa.Engine]:
         """Return the engine of each database that is configured as it should be."""

@@ -8,12 +8,14 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flask import Flask
 
 from .channels import CombinedChannel
 from .channels import DatabaseChannel
 from .channels.collecting import CollectingOutbox
+from .channels.database import OpenDatabaseChannel
 from .channels.dead_letters import DeadLetter
 from .channels.dead_letters import Failure
 from .channels.opening import ChannelSurroundings
@@ -112,6 +114,8 @@ class Messaging:
         environment = Environment(
             self._app.app_context, self._transaction, is_outage, is_transient
         )
+        if self._databases is not None and self._databases.has_tenants:
+            environment = replace(environment, is_at_home=self._databases.leads_to)
         self._system = system
         self._processor = Processor(system, environment, recovery, self._log)
 
@@ -120,14 +124,19 @@ class Messaging:
         """The names of channels that a worker can take from."""
         return [n for n in self.channels.names if self.channels.get(n).sources()]
 
-    def describe(self) -> list[dict[str, t.Any]]:
+    def describe(self, tenants: Sequence[str] = ()) -> list[dict[str, t.Any]]:
         """Return what lies in the channels: a summary of plain values for each source.
 
         Where the database doesn't answer, the numbers are ``None``.
+
+        :param tenants: Whose databases are meant; if none is named, all of them.
         """
         rows = []
+        holders = {self._holder_of(tenant) for tenant in tenants}
         for name in self.channels.names:
             for source in self.channels.get(name).sources():
+                if tenants and source.tenant not in holders:
+                    continue
                 try:
                     status: ChannelStatus | None = source.status()
                 except Exception as error:
@@ -145,8 +154,31 @@ class Messaging:
                 )
         return rows
 
+    def sources_of(self, name: str, tenant: str | None) -> list[Source]:
+        """Return the sources of a channel in the database of a tenant.
+
+        :raises UnknownTenantError: The tenant isn't mapped and there is no default.
+        """
+        holder = self._holder_of(tenant)
+        found = self.channels.get(name).sources()
+        return [source for source in found if source.tenant == holder]
+
+    def _holder_of(self, tenant: str | None) -> str | None:
+        return None if self._databases is None else self._databases.holder_of(tenant)
+
     def sources(self, names: Sequence[str]) -> Callable[[], list[Source]]:
         """Return what returns the sources of channels.
+
+        :raises UnknownChannelError: One of them isn't there.
+        """
+        self.check_names(names)
+        if self._databases is not None and self.is_durable:
+            self._databases.check_listed()
+        found = [self.channels.get(name) for name in names]
+        return lambda: [source for channel in found for source in channel.sources()]
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """See that there are channels of some names.
 
         :raises UnknownChannelError: One of them isn't there.
         """
@@ -157,10 +189,10 @@ class Messaging:
                     f"{did_you_mean(name, self.channels.names)} There are"
                     f" {', '.join(self.channels.names)}."
                 )
-        if self._databases is not None and self.is_durable:
-            self._databases.check_listed()
-        found = [self.channels.get(name) for name in names]
-        return lambda: [source for channel in found for source in channel.sources()]
+
+    def is_in_database(self, name: str) -> bool:
+        """Whether a channel is one in the application's databases."""
+        return isinstance(self.channels.get(name), OpenDatabaseChannel)
 
     def prepare(self) -> None:
         """Make our tables, and load every handler: a worker is about to start.

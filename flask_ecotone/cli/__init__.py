@@ -1,6 +1,7 @@
 """``flask ecotone``, and the console commands of the application."""
 
 from . import cache as cache
+from . import channels as channels
 from . import database as database
 from . import dead_letters as dead_letters
 from . import deduplication as deduplication

@@ -22,6 +22,10 @@ from .scheduling import Schedules
 
 #: Seconds between two looks for what became due.
 _RECOVERY_INTERVAL = 0.2
+#: How much longer an idle worker waits than it was busy with looking: it has few
+#: percent of a processor, however many sources there are.
+_IDLENESS = 40
+_LONGEST_PAUSE = 1.0
 #: Where Linux says how much memory the process has, in pages.
 _STATM = "/proc/self/statm"
 
@@ -132,6 +136,7 @@ class Worker:
         """Work until a limit is reached or somebody asks to stop."""
         with self._leases:
             while not self._is_done():
+                began = time.thread_time()
                 has_worked = self._round()
                 if has_worked or self._is_done():
                     continue
@@ -139,7 +144,7 @@ class Worker:
                 if self.limits.finishes_when_empty and not self._outages:
                     self.outcome.reason = "no messages"
                     break
-                self._idle()
+                self._idle(began)
         return self.outcome
 
     def _round(self) -> bool:
@@ -292,11 +297,12 @@ class Worker:
                 error,
             )
 
-    def _idle(self) -> None:
-        wait = self._poll_interval
+    def _idle(self, began: float) -> None:
         due = [self._next_due(source) for source in self._listed()]
         if self._schedules is not None:
             due.append(self._next_due(SCHEDULES))
+        busy = time.thread_time() - began
+        wait = max(self._poll_interval, min(_IDLENESS * busy, _LONGEST_PAUSE))
         for seconds in due:
             if seconds is not None:
                 wait = min(wait, max(seconds, 0.001))

@@ -235,15 +235,20 @@ def test_a_function_without_names_is_refused(tmp_path: Path) -> None:
         MultiTenantConfiguration("tenant", BINDS, names=lambda: ["a"])
 
 
-def test_tenants_that_share_a_database_are_asked_once(tmp_path: Path) -> None:
-    """Their messages keep their tenant."""
+@pytest.mark.parametrize("transaction", ["message", "batch"])
+def test_tenants_that_share_a_database_are_asked_once(
+    tmp_path: Path, transaction: str
+) -> None:
+    """Their messages keep their tenant, and what they do is committed with them."""
     shared = f"sqlite:///{tmp_path / 'shared.sqlite'}"
-    town = Town({"bind_a": shared, "bind_b": shared})
+    urls: dict[str | None, str] = {"bind_a": shared, "bind_b": shared}
+    town = Town(urls, transaction=transaction)
     town.baptise("a", "Ann")
     town.baptise("b", "Bea")
     assert len(town.messaging.channels.get("letters").sources()) == 1
-    town.work()
+    assert town.work(execution_time=60).reason == "no messages"
     assert town.handled() == [("a", "Ann"), ("b", "Bea")]
+    assert town.queued("bind_a") == []
 
 
 def test_databases_in_memory_are_databases_of_their_own() -> None:

@@ -172,11 +172,7 @@ def run_command(
         messaging.prepare()
         _announce(names, ids)
         interval = poll_interval or (_LISTENING_POLL if follow() else _POLL)
-
-        def on_round() -> None:
-            follow()
-            if health_file is not None:
-                health_file.touch()
+        on_round = _in_each_round(follow, health_file)
 
         def work(is_first: bool) -> None:
             messaging.worker(
@@ -280,6 +276,17 @@ def _listening(
 
     with closing(Listeners(names, stopping.wake, logger)) as listeners:
         yield follow
+
+
+def _in_each_round(
+    follow: Callable[[], bool], health_file: Path | None
+) -> Callable[[], None]:
+    def on_round() -> None:
+        follow()
+        if health_file is not None:
+            health_file.touch()
+
+    return on_round
 
 
 def _supervise(count: int) -> int:

@@ -172,7 +172,7 @@ def run_command(
         messaging.prepare()
         _announce(names, ids)
         interval = poll_interval or (_LISTENING_POLL if follow() else _POLL)
-        on_round = _in_each_round(follow, health_file)
+        sign_of_life = _sign_of_life(follow, health_file)
 
         def work(is_first: bool) -> None:
             messaging.worker(
@@ -180,7 +180,7 @@ def run_command(
                 limits=limits,
                 stopping=stopping,
                 poll_interval=interval,
-                sign_of_life=on_round if is_first else None,
+                sign_of_life=sign_of_life if is_first else None,
                 outcome=outcome,
                 schedules=schedules if ids else None,
             ).run()
@@ -278,15 +278,15 @@ def _listening(
         yield follow
 
 
-def _in_each_round(
+def _sign_of_life(
     follow: Callable[[], bool], health_file: Path | None
 ) -> Callable[[], None]:
-    def on_round() -> None:
+    def give() -> None:
         follow()
         if health_file is not None:
             health_file.touch()
 
-    return on_round
+    return give
 
 
 def _supervise(count: int) -> int:

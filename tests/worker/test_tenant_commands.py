@@ -90,6 +90,7 @@ def test_channels_of_tenants_are_listed_and_emptied(terminal: Terminal) -> None:
     assert [(row["channel"], row["tenant"], row["ready"]) for row in listed] == [
         ("bells", "b", 0),
         ("letters", "b", 2),
+        ("outbox", "b", 0),
     ]
     command = ("channel", "delete", "--channel", "letters", "--tenant", "b")
     assert "Would be deleted" in terminal(*command)
@@ -107,11 +108,14 @@ def test_channels_of_tenants_are_set_up(town: Town) -> None:
     """In each database that is named."""
     terminal = Terminal(town)
     terminal("database", "delete", "--all-tenants", "--force")
-    rows = terminal("channel", "setup", "--all-tenants").splitlines()
-    assert [row.split()[-1] for row in rows[-4:]] == ["no"] * 4
     terminal("channel", "setup", "--initialize", "--tenant", "a")
-    rows = terminal("channel", "setup", "--all-tenants").splitlines()
-    assert sorted(row.split()[-2:] for row in rows[-4:]) == [
-        *[["a", "yes"]] * 2,
-        *[["b", "no"]] * 2,
+    printed = terminal("channel", "setup", "--all-tenants", "--channel", "letters")
+    assert [row.split() for row in printed.splitlines()] == [
+        ["Channel", "Tenant", "Initialized"],
+        ["letters", "a", "yes"],
+        ["letters", "b", "no"],
     ]
+    refused = terminal(
+        "channel", "setup", "--tenant", "a", "--channel", "carrier", code=1
+    )
+    assert "'carrier' doesn't lie in a database" in refused

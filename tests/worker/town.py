@@ -25,11 +25,13 @@ from flask_ecotone import Ecotone
 from flask_ecotone import event_handler
 from flask_ecotone import EventBus
 from flask_ecotone import Header
+from flask_ecotone import InMemoryChannel
 from flask_ecotone import Message
 from flask_ecotone import MultiTenantConfiguration
 from flask_ecotone import on_tenant_activation
 from flask_ecotone import on_tenant_deactivation
 from flask_ecotone import TenantConnection
+from flask_ecotone.channels import CombinedChannel
 from flask_ecotone.channels.protocols import Envelope
 from flask_ecotone.consuming import Limits
 from flask_ecotone.consuming import Outcome
@@ -62,6 +64,11 @@ class WasBaptised:
 
 @dataclass
 class BellRang:
+    name: str
+
+
+@dataclass
+class Send:
     name: str
 
 
@@ -101,6 +108,9 @@ class Town:
         channels = [
             DatabaseChannel("bells", **options),
             DatabaseChannel("letters", **options),
+            DatabaseChannel("outbox", **options),
+            InMemoryChannel("carrier"),
+            CombinedChannel("parcels", ["outbox", "carrier"]),
         ]
         configuration = configuration or MultiTenantConfiguration("tenant", BINDS)
         self.ecotone = Ecotone(
@@ -158,6 +168,11 @@ class Town:
         def ring(event: BellRang, message: Message) -> None:
             write("bell", event.name, message)
 
+        @asynchronous("parcels")
+        @command_handler(endpoint_id="send")
+        def send(command: Send, message: Message) -> None:
+            write("parcel", command.name, message)
+
         @on_tenant_activation
         def begin(tenant: t.Annotated[str, Header("tenant")]) -> None:
             self.seen.append(("begin", tenant, ""))
@@ -166,7 +181,7 @@ class Town:
         def end(tenant: t.Annotated[str, Header("tenant")]) -> None:
             self.seen.append(("end", tenant, ""))
 
-        return [baptise, congratulate, ring, begin, end]
+        return [baptise, congratulate, ring, send, begin, end]
 
     def create(self, *binds: str | None) -> None:
         """Create the tables, on connections of their own."""

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Annotated
+from typing import Any
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
@@ -119,7 +120,7 @@ def main(folder: str) -> None:
     ecotone.init_app(app)
     tenant_a, tenant_b = {"tenant": "tenant_a"}, {"tenant": "tenant_b"}
 
-    def greetings(tenant: dict[str, str]) -> list[str]:
+    def greetings(tenant: dict[str, str]) -> Any:
         return query_bus.send_with_routing("greeting.list", metadata=tenant)
 
     def run_worker() -> str:

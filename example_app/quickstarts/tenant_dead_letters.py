@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Annotated
+from typing import Any
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
@@ -84,7 +85,7 @@ def main(folder: str) -> None:
     logging.getLogger(f"{app.name}.ecotone").setLevel(logging.CRITICAL)
     tenant_a, tenant_b = {"tenant": "tenant_a"}, {"tenant": "tenant_b"}
 
-    def printed(tenant: dict[str, str]) -> list[int]:
+    def printed(tenant: dict[str, str]) -> Any:
         return query_bus.send_with_routing("invoice.list", metadata=tenant)
 
     def flask(*arguments: str) -> str:

@@ -275,3 +275,21 @@ def test_the_outbox_of_each_tenant_is_relayed(town: Town) -> None:
     assert sorted(town.handled("parcel")) == [("a", "Ann"), ("b", "Bea")]
     assert town.book("bind_a") == ["parcel Ann"]
     assert town.book("bind_b") == ["parcel Bea"]
+
+
+def test_schemas_have_channels_of_their_own(postgres_url: str) -> None:
+    """In one database, with one connection that tells of messages."""
+    reference = SQLAlchemyConnectionReference.in_schema
+    mapping = {name: reference(f"parish_{name}", "bind") for name in ("a", "b")}
+    configuration = MultiTenantConfiguration("tenant", mapping)
+    town = Town({"bind": postgres_url}, configuration, creates=False)
+    with town.app.app_context():
+        town.ecotone.setup_database()
+    town.baptise("a", "Ann")
+    town.baptise("b", "loud Bea")
+    assert town.work().handled == 3
+    assert sorted(town.handled()) == [("a", "Ann"), ("b", "loud Bea")]
+    assert town.handled("bell") == [("b", "loud Bea")]
+    for schema, count in ("parish_a", 2), ("parish_b", 3):
+        query = f"SELECT count(*) FROM {schema}.entry"
+        assert town.rows("bind", query) == [(count,)]

@@ -16,6 +16,7 @@ from ..channels.protocols import NULL_CHANNEL
 from ..definitions import Misfire
 from ..definitions import Timing
 from ..errors import did_you_mean
+from ..errors import TenancyError
 from ..errors import TickBusyError
 from ..errors import UnknownEndpointError
 from ..message import DUE_AT
@@ -38,7 +39,7 @@ _SECOND = datetime.timedelta(seconds=1)
 _GRACE = 60 * _SECOND
 #: How long to leave alone what another worker fires, or what failed in passing.
 _PAUSE = 0.5 * _SECOND
-#: How long to leave alone a schedule whose database is gone.
+#: How long to leave alone a schedule whose tenant or database is gone.
 _OUTAGE_PAUSE = 2 * _SECOND
 _REPEATS: t.Final = 3
 #: Ticks of one schedule that are fired in a row before others have their turn.
@@ -173,7 +174,7 @@ class Schedules:
     def run_due(self) -> int:
         """Fire what is due, and return how many firings there were.
 
-        One whose database is gone, that of a tenant perhaps, is left for later.
+        One whose tenant isn't known, or whose database is gone, is left for later.
 
         :raises OutageError: The database that knows the time is gone.
         """
@@ -185,12 +186,14 @@ class Schedules:
             if schedule.lock.acquire(blocking=False):
                 try:
                     fired += self._run(schedule, now)
-                except OutageError as error:
+                except (OutageError, TenancyError) as error:
                     schedule.again_at = now + _OUTAGE_PAUSE
+                    is_outage = isinstance(error, OutageError)
                     self._log.warning(
-                        "The database of the schedule %r is gone; trying again in"
-                        " %.1f s (%s).",
+                        "%s the schedule %r is %s; trying again in %.1f s (%s).",
+                        "The database of" if is_outage else "The tenant of",
                         schedule.id,
+                        "gone" if is_outage else "not known",
                         _OUTAGE_PAUSE.total_seconds(),
                         error,
                     )

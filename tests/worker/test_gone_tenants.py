@@ -175,3 +175,35 @@ def test_schedules_of_others_run_while_a_database_is_gone(tmp_path: Path) -> Non
     assert result.exit_code == 0, result.output
     assert "handled message limit" in result.output
     assert set(seen) == {"b"}
+
+
+def test_a_schedule_without_tenant_stops_nobody(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told each time; messages are handled, and so are other schedules."""
+    app, seen = Flask("other"), []
+    app.config["ECOTONE_CACHE_CONFIGURATION"] = False
+    app.config["SQLALCHEMY_BINDS"] = dict(town.urls)
+    db = SQLAlchemy(app)
+
+    @scheduled(every=OFTEN, endpoint_id="nobody's")
+    def nobodys() -> None:
+        seen.append("nobody")
+
+    @with_tenant_resolver(lambda: B["tenant"])
+    @scheduled(every=OFTEN, endpoint_id="somebody's")
+    def somebodys() -> None:
+        db.session.connection()
+        seen.append("b")
+
+    configuration = MultiTenantConfiguration("tenant", BINDS)
+    ecotone = Ecotone(packages=[], extensions=[configuration])
+    ecotone.register(nobodys, somebodys)
+    ecotone.init_app(app)
+    command = ["ecotone", "run", "--scheduled", "--handled-message-limit", "2"]
+    command += ["--execution-time-limit", "60000"]
+    result = app.test_cli_runner().invoke(args=command)
+    assert result.exit_code == 0, result.output
+    assert set(seen) == {"b"}
+    assert 'The tenant of the schedule "nobody\'s" is not known' in caplog.text
+    assert "Please add `tenant` header metadata" in caplog.text

@@ -293,3 +293,18 @@ def test_schemas_have_channels_of_their_own(postgres_url: str) -> None:
     for schema, count in ("parish_a", 2), ("parish_b", 3):
         query = f"SELECT count(*) FROM {schema}.entry"
         assert town.rows("bind", query) == [(count,)]
+
+
+def test_more_tenants_than_engines(tmp_path: Path) -> None:
+    """A worker opens their databases in turn, and none of them is forgotten."""
+    configuration = MultiTenantConfiguration("tenant", {}, max_engines=1)
+    town = Town({None: f"sqlite:///{tmp_path / 'default.sqlite'}"}, configuration)
+    for name in ("x", "y", "z"):
+        town.urls[name] = f"sqlite:///{tmp_path / name}.sqlite"
+        town.create(name)
+        with town.app.app_context():
+            town.ecotone.add_tenant(name, town.urls[name])
+        town.baptise(name, f"loud {name}")
+    assert town.work().handled == 6
+    for name in ("x", "y", "z"):
+        assert town.book(name)[1:] == [f"letter loud {name}", f"bell loud {name}"]

@@ -20,8 +20,9 @@ LISTING: t.Final = "listing"
 _NAMES: t.Final = frozenset({(SCHEDULES, None), (LISTING, None)})
 
 _LONGEST_BACKOFF = 5.0
-#: How much longer than an attempt the pause after it is.
+#: How much longer than an attempt the pause after it is, and its limit.
 _PATIENCE = 4
+_LONGEST_PAUSE = 60.0
 
 
 @dataclass(slots=True)
@@ -54,13 +55,14 @@ class Outages:
     def begin(self, source: Source | str, error: Exception, took: float = 0.0) -> None:
         """Leave a source alone, the longer the more often it failed in a row.
 
-        :param took: Seconds until a claim failed. Who waits long for a connection does
-            so seldom, as others wait meanwhile.
+        :param took: Seconds for which others have waited until a claim failed. If they
+            are many it is seldom tried.
         """
         outage = self._found.setdefault(_key(source), _Outage())
         outage.failures += 1
         wait = min(_LONGEST_BACKOFF, 0.1 * 2 ** min(outage.failures, 10))
-        wait = wait * (0.5 + random.random() / 2) + _PATIENCE * took
+        wait *= 0.5 + random.random() / 2
+        wait += min(_LONGEST_PAUSE, _PATIENCE * took)
         outage.again_at = time.monotonic() + wait
         is_outage = isinstance(error, OutageError)
         self._log.warning(

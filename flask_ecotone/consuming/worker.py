@@ -160,10 +160,12 @@ class Worker:
             try:
                 has_worked |= self._take_turn(source)
             except Exception as error:
-                is_alone = source.tenant is None and len(sources) == 1
-                if is_alone and not isinstance(error, OutageError):
+                is_alone = len(sources) == 1
+                is_outage = isinstance(error, OutageError)
+                if is_alone and source.tenant is None and not is_outage:
                     raise
-                self._outages.begin(source, error, self._claimed_in)
+                took = 0.0 if is_alone else self._claimed_in
+                self._outages.begin(source, error, took)
             else:
                 self._outages.end(source)
         return has_worked

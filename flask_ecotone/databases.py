@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import suppress
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
 from .errors import ConfigurationError
+from .errors import EcotoneError
 from .storage import tables
 from .tenancy import MultiTenantConfiguration
 from .tenancy import Tenancy
@@ -40,7 +44,8 @@ def make_tenants(
         db._apply_driver_defaults(options, app)
         return db._make_engine(bind_key, options, app)
 
-    return Tenants(configuration, engines, make_engine)
+    log = app.logger.getChild("ecotone")
+    return Tenants(configuration, engines, make_engine, app.app_context, log)
 
 
 def used_features(is_using: bool) -> tuple[tables.Feature, ...]:
@@ -89,17 +94,50 @@ class AppDatabases:
     def tenants(self) -> Sequence[str | None]:
         """Return whose databases there are, each database once."""
         tenancy = self._tenancy()
+        return [None] if tenancy is None else list(self._places(tenancy).values())
+
+    def holder_of(self, tenant: str | None) -> str | None:
+        """Return who of those that share a database with a tenant is listed for it.
+
+        :raises UnknownTenantError: The tenant isn't mapped and there is no default.
+        """
+        tenancy = self._tenancy()
+        if tenancy is None or tenant is None:
+            return None
+        place = tenancy.tenants.place_of(tenancy.tenants.connection_of(tenant))
+        return self._places(tenancy).get(place, tenant)
+
+    def _places(self, tenancy: Tenancy) -> dict[t.Hashable, str | None]:
+        tenants = tenancy.tenants
+        found: dict[t.Hashable, str | None] = {}
+        if tenants.default is not None:
+            found[tenants.place_of(tenants.default)] = None
+        for tenant in tenants.names():
+            try:
+                place = tenants.place_of(tenants.connection_of(tenant))
+            except Exception:
+                # It doesn't concern the others. Who asks for its engine is told.
+                place = tenant
+            found.setdefault(place, tenant)
+        return found
+
+    def leads_to(self, headers: Mapping[str, t.Any], tenant: str | None) -> bool:
+        """Whether a message is handled on the engine of a tenant.
+
+        Two tenants may have a database together, each with an engine of its own.
+        """
+        tenancy = self._tenancy()
         if tenancy is None:
-            return [None]
-        default = tenancy.tenants.default
-        found: dict[t.Any, str | None] = {}
-        if default is not None:
-            found[str(tenancy.tenants.engine(default).url), default.schema] = None
-        for tenant in tenancy.tenants.names():
-            connection = tenancy.tenants.connection_of(tenant)
-            key = str(tenancy.tenants.engine(connection).url), connection.schema
-            found.setdefault(key, tenant)
-        return list(found.values())
+            return True
+        named = headers.get(tenancy.header)
+        own = self.engine(None if named is None else str(named))
+        return own is self.engine(tenant)
+
+    def engines(self) -> Iterator[sa.Engine]:
+        """Return the engine of each database that is configured as it should be."""
+        for tenant in self.tenants():
+            with suppress(EcotoneError):
+                yield self.engine(tenant)
 
     def set_up(self, tenant: str | None) -> None:
         """Create the application's tables for one tenant, or for all.
@@ -123,7 +161,24 @@ class AppDatabases:
         """Make our tables where the session leads, if they are missing."""
         tables.ensure(self.engine(None))
 
-    def prepare_all(self) -> None:
-        """Make our tables in every database."""
-        for tenant in self.tenants():
-            tables.ensure(self.engine(tenant))
+    @property
+    def has_tenants(self) -> bool:
+        """Whether there are tenants."""
+        return self._tenancy() is not None
+
+    def prepare_for(self, tenant: str | None) -> None:
+        """Make our tables in one database."""
+        tables.ensure(self.engine(tenant))
+
+    def check_listed(self) -> None:
+        """See that a worker can find the databases of all tenants.
+
+        :raises ConfigurationError: It can't.
+        """
+        tenancy = self._tenancy()
+        if tenancy is not None and not tenancy.tenants.are_listed:
+            raise ConfigurationError(
+                "The tenants are given by a function, so no worker can know whose"
+                " messages there are. Give MultiTenantConfiguration(…, names=…) a"
+                " function that returns the tenants."
+            )

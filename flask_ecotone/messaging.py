@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 
 from flask import Flask
 
@@ -112,6 +115,9 @@ class Messaging:
         if databases is not None and self.is_durable:
             self.dead_letters = DeadLetter(databases, self.channels.get)
         self._company = Company()
+        #: Which source is the first of a worker: if each run is a short one, none must
+        #: always be the last, in this process or another.
+        self._turns = itertools.count(random.randrange(1 << 16))
         self._processor: Processor
         self._system: MessagingSystem
 
@@ -137,6 +143,8 @@ class Messaging:
         for bus in system.asynchronous_buses.values():
             recovery.check(bus.recovery, bus.where)
         environment = Environment(self._app.app_context, self._transaction, is_outage)
+        if self._databases is not None and self._databases.has_tenants:
+            environment = replace(environment, is_at_home=self._databases.leads_to)
         self._system = system
         self._processor = Processor(system, environment, recovery, self._log)
 
@@ -168,14 +176,16 @@ class Messaging:
         """The names of channels that a worker can take from."""
         return [n for n in self.channels.names if self.channels.get(n).sources()]
 
-    def describe(self) -> list[dict[str, t.Any]]:
+    def describe(self, tenants: Sequence[str] = ()) -> list[dict[str, t.Any]]:
         """Return what lies in the channels: a summary of plain values for each source.
 
         Where the database doesn't answer, the numbers are ``None``.
+
+        :param tenants: Whose databases are meant; if none is named, all of them.
         """
         rows = []
         for name in self.channels.names:
-            for source in self.channels.get(name).sources():
+            for source in self.sources_of(name, tenants):
                 try:
                     status: ChannelStatus | None = source.status()
                 except Exception as error:
@@ -193,8 +203,31 @@ class Messaging:
                 )
         return rows
 
+    def sources_of(self, name: str, tenants: Sequence[str]) -> list[Source]:
+        """Return the sources of a channel.
+
+        :param tenants: Whose databases are meant; if none is named, all of them.
+        :raises UnknownTenantError: One isn't mapped and there is no default.
+        """
+        sources = list(self.channels.get(name).sources())
+        if not tenants or self._databases is None:
+            return sources
+        holders = {self._databases.holder_of(tenant) for tenant in tenants}
+        return [source for source in sources if source.tenant in holders]
+
     def sources(self, names: Sequence[str]) -> Callable[[], list[Source]]:
         """Return what returns the sources of channels.
+
+        :raises UnknownChannelError: One of them isn't there.
+        """
+        self.check_names(names)
+        if self._databases is not None and self.is_durable:
+            self._databases.check_listed()
+        found = [self.channels.get(name) for name in names]
+        return lambda: [source for channel in found for source in channel.sources()]
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """See that there are channels of some names.
 
         :raises UnknownChannelError: One of them isn't there.
         """
@@ -205,17 +238,15 @@ class Messaging:
                     f"{did_you_mean(name, self.channels.names)} There are"
                     f" {', '.join(self.channels.names)}."
                 )
-        found = [self.channels.get(name) for name in names]
-        return lambda: [source for channel in found for source in channel.sources()]
-
-    def prepare_tables(self) -> None:
-        """Make our tables where they are missing."""
-        if self._databases is not None and self.is_durable:
-            self._databases.prepare_all()
 
     def prepare(self) -> None:
-        """Make our tables, and load every handler: a worker is about to start."""
-        self.prepare_tables()
+        """Make our tables, and load every handler: a worker is about to start.
+
+        Those of a tenant are made when it has its first turn.
+        """
+        if self._databases is not None and self.is_durable:
+            if not self._databases.has_tenants:
+                self._databases.prepare()
         _ = self._system.endpoints
 
     def worker(
@@ -243,6 +274,7 @@ class Messaging:
             schedules=schedules,
             company=self._company,
             timing=timing,
+            turn=next(self._turns),
         )
 
 
@@ -268,7 +300,7 @@ def make_schedules(
     ticks = DatabaseTicks(
         databases.session,
         lambda: databases.engine(None),
-        lambda: databases.engine(databases.tenants()[0]),
+        databases.engines,
     )
     clock = SteadyClock(ticks.time)
     return Schedules(system, listed, ticks, environment, logger, clock, error_channel)

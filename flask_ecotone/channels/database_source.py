@@ -12,12 +12,17 @@ from collections.abc import Callable
 from collections.abc import Sequence
 
 import sqlalchemy as sa
+import sqlalchemy.exc as sa_exc
 
 from ..errors import LeaseLostError
 from ..message import new_id
 from ..storage.apart import apart
 from ..storage.deduplication import Handled
 from ..storage.deduplication import NOTE_NEW
+from ..storage.failures import is_outage
+from ..storage.failures import is_transient
+from ..storage.tables import ensure
+from ..storage.tables import forget
 from ..storage.tables import is_waiting
 from ..storage.tables import messages
 from ..storage.tables import now_ms
@@ -158,8 +163,17 @@ class DatabaseSource:
 
     def recover(self) -> None:
         """Make ready what is due: after a delay, or because its worker disappeared."""
+        # The tenant may be new, or its database was gone until now.
+        ensure(self.engine)
         values = {"of_channel": self.channel}
-        self._apart(lambda connection: RECOVER.run(connection, values))
+        try:
+            self._apart(lambda connection: RECOVER.run(connection, values))
+        except sa_exc.DBAPIError as error:
+            if not (is_outage(error) or is_transient(error)):
+                # Perhaps it was replaced, and the pool has connections to the old one.
+                forget(self.engine)
+                self.engine.dispose()
+            raise
         self._may_have_suspects = True
 
     def next_due(self) -> float | None:

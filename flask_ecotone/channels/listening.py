@@ -7,6 +7,7 @@ import threading
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Sequence
 from logging import Logger
 
 import sqlalchemy as sa
@@ -14,8 +15,13 @@ import sqlalchemy as sa
 from .background import BackgroundThread
 from .database import NOTIFICATION
 
+if t.TYPE_CHECKING:
+    from .protocols import Source
+
 _CHECK = 1.0
 _RETRY = 2.0
+#: Each takes a connection for itself. Who has more databases than that looks by itself.
+_MOST: t.Final = 20
 
 
 def can_listen(engine: sa.Engine) -> bool:
@@ -45,15 +51,19 @@ class Listener:
         self._wake = wake
         self._log = logger
         self._ended = threading.Event()
+        self._has_failed = False
         self._thread = BackgroundThread(target=self._run, daemon=True)
 
     def start(self) -> None:
         """Begin to listen."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stop listening, and wait for the end of the thread."""
+    def end(self) -> None:
+        """Stop listening, soon."""
         self._ended.set()
+
+    def join(self) -> None:
+        """Wait for the end of the thread."""
         self._thread.join()
 
     def _run(self) -> None:
@@ -61,7 +71,13 @@ class Listener:
             try:
                 self._listen()
             except Exception as error:
-                self._log.warning("No notifications until it works again: %s", error)
+                if not self._has_failed:
+                    self._log.warning(
+                        "No notifications of %r until it works again: %s",
+                        self._engine.url,
+                        error,
+                    )
+                self._has_failed = True
                 self._ended.wait(_RETRY)
 
     def _listen(self) -> None:
@@ -73,6 +89,7 @@ class Listener:
             driver.rollback()
             driver.autocommit = True
             driver.execute(f"LISTEN {NOTIFICATION}")
+            self._has_failed = False
             # What came before it listened has nobody told about.
             self._wake()
             while not self._ended.is_set():
@@ -87,3 +104,53 @@ class Listener:
         while (notification := connection.notifies()) is not None:
             if notification.extra.decode() in self._names:
                 self._wake()
+
+
+class Listeners:
+    """Listens to the databases of all tenants, as they come and go.
+
+    :param names: The channels of interest.
+    :param wake: Called when one of them got messages.
+    """
+
+    def __init__(
+        self, names: Iterable[str], wake: Callable[[], None], logger: Logger
+    ) -> None:
+        self._names = tuple(names)
+        self._wake = wake
+        self._log = logger
+        self._known: Sequence[Source] = ()
+        self._running: dict[str, Listener] = {}
+
+    def follow(self, sources: Sequence[Source]) -> bool:
+        """Listen where sources are; return whether all of them tell of messages."""
+        if sources == self._known:
+            return True
+        self._known = sources
+        found = [_engine_of(source) for source in sources]
+        engines = {str(each.url): each for each in found if each is not None}
+        is_all = None not in found and len(engines) <= _MOST
+        if len(engines) > _MOST:
+            engines = {}
+        for url in [url for url in self._running if url not in engines]:
+            self._running.pop(url).end()
+        for url in [url for url in engines if url not in self._running]:
+            listener = Listener(engines[url], self._names, self._wake, self._log)
+            self._running[url] = listener
+            listener.start()
+        return is_all
+
+    def close(self) -> None:
+        """Stop listening."""
+        for listener in self._running.values():
+            listener.end()
+        for listener in self._running.values():
+            listener.join()
+
+
+def _engine_of(source: Source) -> sa.Engine | None:
+    try:
+        engine = getattr(source, "engine", None)
+    except Exception:
+        return None  # the worker will be told, too
+    return engine if engine is not None and can_listen(engine) else None

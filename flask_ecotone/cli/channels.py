@@ -61,8 +61,13 @@ def setup_command(names: tuple[str, ...], initialize: bool, as_json: bool) -> No
 
 @channels.command("delete")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option(
+    "--tenant", "tenants", multiple=True, help="Only of this tenant; may be repeated."
+)
 @click.option("--force", is_flag=True, help="Delete them, with everything in them.")
-def delete_command(names: tuple[str, ...], force: bool) -> None:
+def delete_command(
+    names: tuple[str, ...], tenants: tuple[str, ...], force: bool
+) -> None:
     """Delete the messages of channels, and what was set up for these channels alone.
 
     Without --force it says what would be deleted. Messages that are delayed or that a
@@ -81,13 +86,13 @@ def delete_command(names: tuple[str, ...], force: bool) -> None:
     for name in _chosen(messaging, names):
         found = messaging.channels.get(name)
         is_there = not isinstance(found, Managed) or found.is_initialized()
-        for source in found.sources() if is_there else ():
+        for source in messaging.sources_of(name, tenants) if is_there else ():
             status = source.status()
             count = status.ready + status.delayed + status.in_flight
             if force:
                 count = source.purge()
             rows.append((source.channel, source.tenant or "-", count))
-        if force and isinstance(found, Managed):
+        if force and isinstance(found, Managed) and not tenants:
             found.delete()
     if not rows:
         click.echo("There is nothing to delete.")

@@ -6,6 +6,8 @@ import dataclasses
 import datetime
 import json
 import typing as t
+from collections.abc import Callable
+from collections.abc import Sequence
 
 import click
 from flask import current_app
@@ -14,13 +16,16 @@ from ..channels.dead_letters import DeadLetter
 from ..channels.dead_letters import ParkedMessage
 from ..errors import ConfigurationError
 from .group import ecotone_cli
+from .targets import for_each
+from .targets import target_options
+from .targets import targets
 from .types import AGE
 from .writer import print_table
 
 _PAGE: t.Final = 20
 
 
-def _filters(command: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+def _filters(command: Callable[..., t.Any]) -> Callable[..., t.Any]:
     for option in (
         click.option("--channel", help="Of this channel."),
         click.option("--endpoint", "endpoint_id", help="For this endpoint."),
@@ -44,23 +49,36 @@ def deadletter() -> None:
 @deadletter.command("list")
 @click.argument("page", type=click.IntRange(0), default=0)
 @_filters
-@_tenant
+@target_options
 @_json
 def list_command(
-    page: int, tenant: str | None, as_json: bool, **filters: str | None
+    page: int,
+    tenants: tuple[str, ...],
+    all_tenants: bool,
+    as_json: bool,
+    **filters: str | None,
 ) -> None:
     """List dead letters, the newest failure first, twenty on a PAGE."""
-    found = _dead_letter().list(_PAGE, page * _PAGE, tenant=tenant, **filters)
+    found: list[tuple[str | None, ParkedMessage]] = []
+
+    def read(letters: DeadLetter, tenant: str | None) -> None:
+        page_of = letters.list(_PAGE, page * _PAGE, tenant=tenant, **filters)
+        found.extend((tenant, each) for each in page_of)
+
+    names = _each(tenants, all_tenants, read, "read")
     if as_json:
-        click.echo(json.dumps([_plain(each) for each in found], indent=2))
+        rows = [_plain(each, tenant) for tenant, each in found]
+        click.echo(json.dumps(rows, indent=2))
         return
     if not found:
         click.echo("There are no dead letters.")
         return
+    headings = ("Id", "Failed at", "Channel", "Endpoint", "Attempts", "Error")
     print_table(
-        ("Id", "Failed at", "Channel", "Endpoint", "Attempts", "Error"),
+        (*_heading(names), *headings),
         [
             (
+                *_named(tenant),
                 each.id,
                 _moment(each.last_failed_at),
                 each.channel,
@@ -68,7 +86,7 @@ def list_command(
                 each.attempts,
                 f"{each.error_class}: {each.error_message}"[:100],
             )
-            for each in found
+            for tenant, each in found
         ],
     )
 
@@ -79,7 +97,7 @@ def list_command(
 @_json
 def show_command(id: int, tenant: str | None, as_json: bool) -> None:
     """Show everything that is known of a dead letter."""
-    found = _plain(_dead_letter().show(id, tenant=tenant))
+    found = _plain(_dead_letter(tenant).show(id, tenant=tenant), tenant)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -93,17 +111,23 @@ def show_command(id: int, tenant: str | None, as_json: bool) -> None:
 @_tenant
 def replay_command(ids: tuple[int, ...], tenant: str | None) -> None:
     """Put dead letters back into their channels, all or none of them."""
-    count = _dead_letter().replay(ids, tenant=tenant)
+    count = _dead_letter(tenant).replay(ids, tenant=tenant)
     click.echo(f"{count} put back.")
 
 
 @deadletter.command("replay-all")
 @_filters
-@_tenant
-def replay_all_command(tenant: str | None, **filters: str | None) -> None:
+@target_options
+def replay_all_command(
+    tenants: tuple[str, ...], all_tenants: bool, **filters: str | None
+) -> None:
     """Put back all that are there now, or those that a filter leaves."""
-    count = _dead_letter().replay_all(tenant=tenant, **filters)
-    click.echo(f"{count} put back.")
+
+    def replay(letters: DeadLetter, tenant: str | None) -> None:
+        count = letters.replay_all(tenant=tenant, **filters)
+        click.echo(f"{_prefix(tenant)}{count} put back.")
+
+    _each(tenants, all_tenants, replay, "replayed")
 
 
 @deadletter.command("edit")
@@ -118,7 +142,7 @@ def edit_command(
     if body is None and headers is None:
         raise click.UsageError("Say --body, --headers or both.")
     given = None if body is None else body.encode()
-    _dead_letter().edit(id, body=given, headers=headers, tenant=tenant)
+    _dead_letter(tenant).edit(id, body=given, headers=headers, tenant=tenant)
     click.echo("Changed.")
 
 
@@ -127,32 +151,50 @@ def edit_command(
 @_tenant
 def delete_command(ids: tuple[int, ...], tenant: str | None) -> None:
     """Delete dead letters."""
-    click.echo(f"{_dead_letter().delete(ids, tenant=tenant)} deleted.")
+    click.echo(f"{_dead_letter(tenant).delete(ids, tenant=tenant)} deleted.")
 
 
 @deadletter.command("purge")
 @click.option(
     "--older-than", required=True, type=AGE, help="For example 30d, 12h, 90m."
 )
-@_tenant
-def purge_command(older_than: datetime.timedelta, tenant: str | None) -> None:
+@target_options
+def purge_command(
+    older_than: datetime.timedelta, tenants: tuple[str, ...], all_tenants: bool
+) -> None:
     """Delete what failed last an AGE ago, or earlier."""
     age = older_than // datetime.timedelta(milliseconds=1)
-    click.echo(f"{_dead_letter().purge(age, tenant=tenant)} deleted.")
+
+    def purge(letters: DeadLetter, tenant: str | None) -> None:
+        count = letters.purge(age, tenant=tenant)
+        click.echo(f"{_prefix(tenant)}{count} deleted.")
+
+    _each(tenants, all_tenants, purge, "purged")
 
 
 @deadletter.command("stats")
-@_tenant
+@target_options
 @_json
-def stats_command(tenant: str | None, as_json: bool) -> None:
+def stats_command(tenants: tuple[str, ...], all_tenants: bool, as_json: bool) -> None:
     """Count dead letters by channel, endpoint and error."""
-    found = _dead_letter().stats(tenant=tenant)
+    found: list[tuple[str | None, tuple[object, ...]]] = []
+
+    def count(letters: DeadLetter, tenant: str | None) -> None:
+        found.extend((tenant, row) for row in letters.stats(tenant=tenant))
+
+    names = _each(tenants, all_tenants, count, "counted")
     headings = ("channel", "endpoint_id", "error_class", "count")
     if as_json:
-        rows = [dict(zip(headings, row, strict=True)) for row in found]
+        rows = [
+            {"tenant": tenant, **dict(zip(headings, row, strict=True))}
+            for tenant, row in found
+        ]
         click.echo(json.dumps(rows, indent=2))
         return
-    print_table(("Channel", "Endpoint", "Error", "Count"), found)
+    print_table(
+        (*_heading(names), "Channel", "Endpoint", "Error", "Count"),
+        [(*_named(tenant), *row) for tenant, row in found],
+    )
 
 
 @deadletter.command("help")
@@ -162,7 +204,7 @@ def help_command(ctx: click.Context) -> None:
     click.echo(t.cast(click.Context, ctx.parent).get_help())
 
 
-def _dead_letter() -> DeadLetter:
+def _dead_letter(tenant: str | None) -> DeadLetter:
     state = current_app.extensions["ecotone"]
     state.compile()
     messaging = state.messaging
@@ -171,12 +213,37 @@ def _dead_letter() -> DeadLetter:
             "The application keeps no dead letters: it has no channel in its database."
             " Give it one, for example Ecotone(channels=[DatabaseChannel('orders')])."
         )
-    messaging.prepare_tables()
+    if tenant is None:
+        targets((), False)
+    state.databases.prepare_for(tenant)
     return t.cast(DeadLetter, messaging.dead_letters)
 
 
-def _plain(found: ParkedMessage) -> dict[str, t.Any]:
-    values = dataclasses.asdict(found)
+def _each(
+    tenants: Sequence[str],
+    all_tenants: bool,
+    act: Callable[[DeadLetter, str | None], None],
+    done: str,
+) -> Sequence[str | None]:
+    names = targets(tenants, all_tenants)
+    for_each(names, lambda name: act(_dead_letter(name), name), done)
+    return names
+
+
+def _heading(names: Sequence[str | None]) -> tuple[str, ...]:
+    return () if names == [None] else ("Tenant",)
+
+
+def _named(tenant: str | None) -> tuple[str, ...]:
+    return () if tenant is None else (tenant,)
+
+
+def _prefix(tenant: str | None) -> str:
+    return "" if tenant is None else f"{tenant}: "
+
+
+def _plain(found: ParkedMessage, tenant: str | None) -> dict[str, t.Any]:
+    values = {"tenant": tenant, **dataclasses.asdict(found)}
     values["body"] = found.body.decode(errors="backslashreplace")
     for name in ("first_failed_at", "last_failed_at"):
         values[name] = _moment(values[name])

@@ -78,7 +78,15 @@ def ecotone_cli(debug: bool) -> None:
 @ecotone_cli.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 @click.option("--channels", is_flag=True, help="Only the channels, and what is there.")
-def list_command(as_json: bool, channels: bool) -> None:
+@click.option(
+    "--all-tenants", is_flag=True, help="Channels of all tenants, as without it."
+)
+@click.option(
+    "--tenant", "tenants", multiple=True, help="Channels of a tenant; may be repeated."
+)
+def list_command(
+    as_json: bool, channels: bool, all_tenants: bool, tenants: tuple[str, ...]
+) -> None:
     """List every endpoint: what it handles, where it is, what intercepts it.
 
     Schedules come after them, with their next run, and then channels, with how many
@@ -101,9 +109,12 @@ def list_command(as_json: bool, channels: bool) -> None:
         flask ecotone list --json | jq '.[].message'
         flask ecotone list --json | jq '.[] | select(.next_run) | .next_run'
         flask ecotone list --channels --json
+        flask ecotone list --channels --tenant north
     """
+    if tenants and all_tenants:
+        raise click.UsageError("Say either --tenant NAME or --all-tenants.")
     if channels:
-        _list_channels(as_json)
+        _list_channels(as_json, tenants)
         return
     endpoints = [
         endpoint.describe()
@@ -120,7 +131,7 @@ def list_command(as_json: bool, channels: bool) -> None:
     _list_schedules()
     if current_app.extensions["ecotone"].messaging is not None:
         click.echo()
-        _list_channels(False)
+        _list_channels(False, tenants)
 
 
 def _list_schedules() -> None:
@@ -144,10 +155,10 @@ def _schedules() -> list[dict[str, t.Any]]:
     ]
 
 
-def _list_channels(as_json: bool) -> None:
+def _list_channels(as_json: bool, tenants: tuple[str, ...]) -> None:
     state = current_app.extensions["ecotone"]
     state.compile()
-    found = [] if state.messaging is None else state.messaging.describe()
+    found = [] if state.messaging is None else state.messaging.describe(tenants)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

@@ -13,6 +13,7 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from contextlib import closing
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +21,7 @@ import click
 from flask import current_app
 
 from ..channels.background import BackgroundThread
-from ..channels.listening import can_listen
-from ..channels.listening import Listener
+from ..channels.listening import Listeners
 from ..consuming import Limits
 from ..consuming import Outcome
 from ..consuming import Stopping
@@ -187,10 +187,11 @@ def run_command(
     )
     stopping, outcome = Stopping(), Outcome()
     listening = _listening(messaging, names, stopping)
-    with _signals(stopping, outcome), listening as is_told:
+    with _signals(stopping, outcome), listening as follow:
         messaging.prepare()
         _announce(names, ids)
-        interval = poll_interval or (_LISTENING_POLL if is_told else _POLL)
+        interval = poll_interval or (_LISTENING_POLL if follow() else _POLL)
+        sign_of_life = _sign_of_life(follow, health_file)
 
         def work(is_first: bool) -> None:
             messaging.worker(
@@ -198,7 +199,7 @@ def run_command(
                 limits=limits,
                 stopping=stopping,
                 poll_interval=interval,
-                sign_of_life=health_file.touch if health_file and is_first else None,
+                sign_of_life=sign_of_life if is_first else None,
                 outcome=outcome,
                 schedules=schedules if ids else None,
                 timing=timing,
@@ -303,28 +304,35 @@ def _signals(stopping: Stopping, outcome: Outcome) -> Iterator[None]:
 
 @contextmanager
 def _listening(
-    messaging: Messaging, names: tuple[str, ...], stopping: Stopping
-) -> Iterator[bool]:
-    """Listen where databases tell about messages; yield whether all of them do."""
-    engines = {}
-    is_all = True
-    for source in messaging.sources(names)():
-        engine = getattr(source, "engine", None)
-        if engine is None or not can_listen(engine):
-            is_all = False
-        else:
-            engines[str(engine.url)] = engine
+    messaging: Messaging, names: Sequence[str], stopping: Stopping
+) -> Iterator[Callable[[], bool]]:
+    """Listen where databases tell about messages.
+
+    It yields what goes on with that as tenants come and go, and returns whether all of
+    them tell.
+    """
     logger = current_app.logger.getChild("ecotone")
-    listeners = [
-        Listener(engine, names, stopping.wake, logger) for engine in engines.values()
-    ]
-    for listener in listeners:
-        listener.start()
-    try:
-        yield is_all
-    finally:
-        for listener in listeners:
-            listener.stop()
+    sources = messaging.sources(names)
+
+    def follow() -> bool:
+        try:
+            return listeners.follow(sources())
+        except Exception:
+            return False  # the worker asks for them, too, and says what is wrong
+
+    with closing(Listeners(names, stopping.wake, logger)) as listeners:
+        yield follow
+
+
+def _sign_of_life(
+    follow: Callable[[], bool], health_file: Path | None
+) -> Callable[[], None]:
+    def give() -> None:
+        follow()
+        if health_file is not None:
+            health_file.touch()
+
+    return give
 
 
 def _supervise(count: int) -> int:

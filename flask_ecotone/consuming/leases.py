@@ -19,14 +19,17 @@ class Leases:
         self._log = logger
         self._held: dict[int, tuple[Source, Delivery]] = {}
         self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self._changed = threading.Event()
+        self._is_over = False
+        self._interval = 0.0
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> t.Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._ended.set()
+        self._is_over = True
+        self._changed.set()
         if self._thread is not None:
             self._thread.join()
 
@@ -35,11 +38,15 @@ class Leases:
         with self._lock:
             for delivery in deliveries:
                 self._held[id(delivery)] = source, delivery
+        interval = source.lease / 3
         if self._thread is None:
-            self._thread = BackgroundThread(
-                target=self._run, args=[source.lease / 3], daemon=True
-            )
+            self._interval = interval
+            self._thread = BackgroundThread(target=self._run, daemon=True)
             self._thread.start()
+        elif interval < self._interval:
+            # It must not sleep through a lease that is shorter than those before.
+            self._interval = interval
+            self._changed.set()
 
     def drop(self, *deliveries: Delivery) -> None:
         """Extend the leases of messages no longer."""
@@ -47,20 +54,26 @@ class Leases:
             for delivery in deliveries:
                 self._held.pop(id(delivery), None)
 
-    def _run(self, interval: float) -> None:
-        while not self._ended.wait(interval):
-            by_source: dict[int, tuple[Source, list[Delivery]]] = {}
-            with self._lock:
-                for source, delivery in self._held.values():
-                    by_source.setdefault(id(source), (source, []))[1].append(delivery)
-            for source, deliveries in by_source.values():
-                try:
-                    source.extend(deliveries)
-                except Exception as error:
-                    # The lease may still last until the next time.
-                    self._log.warning(
-                        "The lease of %d messages of %r could not be extended: %s",
-                        len(deliveries),
-                        source.channel,
-                        error,
-                    )
+    def _run(self) -> None:
+        while not self._is_over:
+            if self._changed.wait(self._interval):
+                self._changed.clear()
+                continue
+            self._extend()
+
+    def _extend(self) -> None:
+        by_source: dict[int, tuple[Source, list[Delivery]]] = {}
+        with self._lock:
+            for source, delivery in self._held.values():
+                by_source.setdefault(id(source), (source, []))[1].append(delivery)
+        for source, deliveries in by_source.values():
+            try:
+                source.extend(deliveries)
+            except Exception as error:
+                # The lease may still last until the next time.
+                self._log.warning(
+                    "The lease of %d messages of %r could not be extended: %s",
+                    len(deliveries),
+                    source.channel,
+                    error,
+                )

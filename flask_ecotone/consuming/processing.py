@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ..channels.protocols import Envelope
 from ..channels.protocols import Post
 from ..channels.protocols import Source
 from ..errors import ConversionError
+from ..errors import EcotoneError
 from ..errors import LeaseLostError
 from ..errors import MessagingError
 from ..errors import UnknownEndpointError
@@ -31,6 +33,10 @@ from .final_failures import GivenBackError
 #: How many workers must disappear with a message before it can be to blame: the first
 #: had claimed others, too.
 _SUSPICIOUS: t.Final = 2
+
+
+def _always(headers: Mapping[str, t.Any], tenant: str | None) -> bool:
+    return True
 
 
 class OutageError(Exception):
@@ -51,11 +57,14 @@ class Environment:
 
     :param context: Makes the app context of one message.
     :param is_outage: Whether the database is the reason of an error.
+    :param is_at_home: Whether a message with some headers is handled on the engine of a
+        tenant.
     """
 
     context: Callable[[], AbstractContextManager[t.Any]]
     transaction: Transaction | None
     is_outage: Callable[[BaseException], bool]
+    is_at_home: Callable[[Mapping[str, t.Any], str | None], bool] = _always
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +129,21 @@ class Processor:
                 key = envelope.message_id, envelope.endpoint_id
                 if key in seen or not self._is_joined(source, delivery):
                     break
+                if not self._is_at_home(source, delivery):
+                    break
                 seen.add(key)
                 count += 1
         # One that took its worker along is claimed alone.
         return count if count > 1 else 0
+
+    def _is_at_home(self, source: Source, delivery: Delivery) -> bool:
+        is_at_home = self._environment.is_at_home
+        if is_at_home is _always:
+            return True
+        try:
+            return is_at_home(read_headers(delivery.envelope), source.tenant)
+        except EcotoneError:
+            return False  # alone it is told what is wrong
 
     def process_together(
         self,

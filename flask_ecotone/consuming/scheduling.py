@@ -18,6 +18,7 @@ from ..channels.protocols import NULL_CHANNEL
 from ..definitions import Misfire
 from ..definitions import Timing
 from ..errors import did_you_mean
+from ..errors import TenancyError
 from ..errors import TickBusyError
 from ..errors import UnknownEndpointError
 from ..message import DUE_AT
@@ -41,6 +42,8 @@ _SECOND = datetime.timedelta(seconds=1)
 _GRACE = 60 * _SECOND
 #: How long to leave alone what another worker fires.
 _PAUSE = 0.5 * _SECOND
+#: How long to leave alone a schedule whose tenant or database is gone.
+_OUTAGE_PAUSE = 2 * _SECOND
 #: Ticks of one schedule that are fired in a row before others have their turn.
 _IN_A_ROW: t.Final = 10
 #: How far to look back for the latest tick, from near to far.
@@ -78,8 +81,6 @@ class Schedule:
         upcoming = self.upcoming
         if self.done is None or upcoming is None or upcoming > now:
             return None
-        if self.again_at is not None and self.again_at > now:
-            return None
         if self.endpoint.misfire is Misfire.ALL:
             return upcoming
         return latest(self.endpoint.timing, upcoming, now)
@@ -87,7 +88,7 @@ class Schedule:
     def next_due(self, now: datetime.datetime) -> datetime.datetime:
         """Return when to look again."""
         if self.upcoming is None:
-            return max(now, self.begins)
+            return max(now, self.begins, self.again_at or now)
         return max(self.upcoming, self.again_at or self.upcoming, self.begins)
 
 
@@ -183,7 +184,9 @@ class Schedules:
     def run_due(self) -> int:
         """Fire what is due, and return how many firings there were.
 
-        :raises OutageError: The database is gone.
+        One whose tenant isn't known, or whose database is gone, is left for later.
+
+        :raises OutageError: The database that knows the time is gone.
         """
         return sum(1 for _ in self.firings())
 
@@ -200,6 +203,17 @@ class Schedules:
             if schedule.lock.acquire(blocking=False):
                 try:
                     yield from self._run(schedule, now)
+                except (OutageError, TenancyError) as error:
+                    schedule.again_at = now + _OUTAGE_PAUSE
+                    is_outage = isinstance(error, OutageError)
+                    self._log.warning(
+                        "%s the schedule %r is %s; trying again in %.1f s (%s).",
+                        "The database of" if is_outage else "The tenant of",
+                        schedule.id,
+                        "gone" if is_outage else "not known",
+                        _OUTAGE_PAUSE.total_seconds(),
+                        error,
+                    )
                 finally:
                     schedule.lock.release()
 
@@ -234,6 +248,8 @@ class Schedules:
         self, schedule: Schedule, now: datetime.datetime
     ) -> datetime.datetime | None:
         if now < schedule.begins:
+            return None
+        if schedule.again_at is not None and schedule.again_at > now:
             return None
         if schedule.done is None:
             schedule.pass_to(self._beginning(schedule, now))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -20,13 +19,20 @@ from ..definitions import Timing
 from .company import Company
 from .final_failures import GivenBackError
 from .leases import Leases
+from .outages import lengthening
+from .outages import LISTING
+from .outages import Outages
+from .outages import SCHEDULES
 from .processing import OutageError
 from .processing import Processor
 from .scheduling import Schedules
 
 #: Seconds between two looks for what became due.
 _RECOVERY_INTERVAL = 0.2
-_LONGEST_BACKOFF = 5.0
+#: How much longer an idle worker waits than it was busy with looking: it has few
+#: percent of a processor, however many sources there are.
+_IDLENESS = 40
+_LONGEST_PAUSE = 1.0
 #: Where Linux says how much memory the process has, in pages.
 _STATM = "/proc/self/statm"
 
@@ -103,6 +109,8 @@ class Worker:
     :param company: The other workers in this process.
     :param timing: When to begin to work, until there is nothing more to do; always
         unless given.
+    :param turn: Which source begins each round. Always the same one: in a circle nobody
+        is asked twice before the others were.
     """
 
     def __init__(
@@ -119,6 +127,7 @@ class Worker:
         schedules: Schedules | None = None,
         company: Company | None = None,
         timing: Timing | None = None,
+        turn: int = 0,
     ) -> None:
         self._timing = timing
         self._company = company or Company()
@@ -134,8 +143,9 @@ class Worker:
         self.outcome = outcome or Outcome()
         self._leases = Leases(logger)
         self._recovered: dict[tuple[str, str | None], float] = {}
-        self._turn = 0
-        self._outages = 0
+        self._turn = turn
+        self._outages = Outages(logger)
+        self._claimed_in = 0.0
         #: Source → how often in a row it was left alone, and until when.
         self._left_alone: dict[tuple[str, str | None], tuple[int, float]] = {}
         self._started = time.monotonic()
@@ -145,54 +155,83 @@ class Worker:
         with self._leases:
             has_worked = False
             while not self._is_done():
-                if self._timing is not None and not has_worked:
+                if self._timing and not has_worked and not self._outages:
                     self._wait_for(self._timing)
                     if self._is_done():
                         break
-                try:
-                    has_worked = self._round()
-                except OutageError as error:
-                    self._back_off(error)
-                    has_worked = True
-                    continue
-                self._outages = 0
+                began = time.thread_time()
+                has_worked = self._round()
                 if has_worked or self._is_done():
                     continue
-                if self.limits.finishes_when_empty:
+                # Of what can't be reached nobody knows whether it is empty.
+                if self.limits.finishes_when_empty and not self._outages:
                     self.outcome.reason = "no messages"
                     break
-                if self._timing is None:
-                    self._idle()
+                if self._timing is None or self._outages:
+                    self._idle(began)
         return self.outcome
 
     def _round(self) -> bool:
         """Give each source a turn, and return whether one had something."""
-        has_fired = self._schedules is not None and self._fire(self._schedules)
-        sources = list(self._sources())
-        if not sources:
-            return has_fired
-        # The turn goes on where the last round ended, so that none is always first.
-        self._turn = (self._turn + 1) % len(sources)
-        has_worked = has_fired
-        for source in (*sources[self._turn :], *sources[: self._turn]):
+        has_worked = self._schedules is not None and self._fire(self._schedules)
+        sources = self._listed()
+        turn = self._turn % max(1, len(sources))
+        for source in (*sources[turn:], *sources[:turn]):
             if self._is_done():
                 return True
-            claim = partial(self._claim, source)
-            give_back = partial(self._give_back, source, finished=())
-            with self._company.claiming(claim, give_back) as deliveries:
-                if deliveries:
-                    has_worked = True
-                    self._work(source, deliveries)
+            if self._outages.is_pending(source):
+                continue
+            try:
+                has_worked |= self._take_turn(source)
+            except Exception as error:
+                is_alone = len(sources) == 1
+                is_outage = isinstance(error, OutageError)
+                if is_alone and source.tenant is None and not is_outage:
+                    raise
+                took = 0.0 if is_alone else self._claimed_in
+                self._outages.begin(source, error, took)
+            else:
+                self._outages.end(source)
         return has_worked
 
+    def _take_turn(self, source: Source) -> bool:
+        claim = partial(self._claim, source)
+        give_back = partial(self._give_back, source, finished=())
+        with self._company.claiming(claim, give_back) as deliveries:
+            if deliveries:
+                self._work(source, deliveries)
+            return bool(deliveries)
+
+    def _listed(self) -> Sequence[Source]:
+        """Return the sources, none while nobody knows the tenants."""
+        if self._outages.is_pending(LISTING):
+            return ()
+        try:
+            sources = list(self._sources())
+        except Exception as error:
+            if not self._processor.is_outage(error):
+                raise
+            self._outages.begin(LISTING, OutageError(str(error)))
+            return ()
+        self._outages.end(LISTING)
+        self._outages.keep(sources)
+        return sources
+
     def _fire(self, schedules: Schedules) -> bool:
+        if self._outages.is_pending(SCHEDULES):
+            return False
         has_fired = False
-        with self._company.working(), closing(schedules.firings()) as firings:
-            for is_success in firings:
-                has_fired = True
-                self.outcome.count(is_success=is_success)
-                if self._is_done():
-                    break
+        try:
+            with self._company.working(), closing(schedules.firings()) as firings:
+                for is_success in firings:
+                    has_fired = True
+                    self.outcome.count(is_success=is_success)
+                    if self._is_done():
+                        break
+        except OutageError as error:
+            self._outages.begin(SCHEDULES, error)
+        else:
+            self._outages.end(SCHEDULES)
         return has_fired
 
     def _claim(self, source: Source) -> Sequence[Delivery]:
@@ -219,6 +258,8 @@ class Worker:
             if self._processor.is_outage(error):
                 raise OutageError(str(error)) from error
             raise
+        finally:
+            self._claimed_in = time.monotonic() - now
 
     def _work(self, source: Source, deliveries: Sequence[Delivery]) -> None:
         waiting = list(deliveries)
@@ -288,7 +329,7 @@ class Worker:
             self.stopping.request()
             return
         times = self._left_alone.get(key, (0, 0.0))[0] + 1
-        wait = _lengthening(times)
+        wait = lengthening(times)
         self._left_alone[key] = times, time.monotonic() + wait
         self._log.error("%s; %r is left alone for %.1f s.", error, key[0], wait)
 
@@ -317,34 +358,38 @@ class Worker:
         while (left := due - time.monotonic()) > 0 and not self._is_done():
             self.stopping.wait(self._remaining(min(left, 1.0)))
 
-    def _idle(self) -> None:
-        wait = self._poll_interval
-        try:
-            due = [source.next_due() for source in self._sources()]
-            if self._schedules is not None:
-                due.append(self._schedules.next_due())
-        except OutageError as error:
-            self._back_off(error)
-            return
-        except Exception as error:
-            if not self._processor.is_outage(error):
-                raise
-            self._back_off(OutageError(str(error)))
-            return
+    def _idle(self, began: float) -> None:
+        due = [self._next_due(source) for source in self._listed()]
+        if self._schedules is not None:
+            due.append(self._next_due(SCHEDULES))
+        busy = time.thread_time() - began
+        wait = max(self._poll_interval, min(_IDLENESS * busy, _LONGEST_PAUSE))
         for seconds in due:
             if seconds is not None:
                 wait = min(wait, max(seconds, 0.001))
         if wait < self._poll_interval:
             self._recovered.clear()
+        pending = self._outages.next_try()
+        if pending is not None:
+            wait = min(wait, max(pending, 0.001))
         self.stopping.wait(self._remaining(wait))
 
-    def _back_off(self, error: OutageError) -> None:
-        self._outages += 1
-        wait = _lengthening(self._outages)
-        self._log.warning(
-            "The database is gone; trying again in %.1f s (%s).", wait, error
-        )
-        self.stopping.wait(self._remaining(wait))
+    def _next_due(self, source: Source | str) -> float | None:
+        if self._outages.is_pending(source):
+            return None
+        try:
+            if not isinstance(source, str):
+                return source.next_due()
+            return None if self._schedules is None else self._schedules.next_due()
+        except OutageError as error:
+            self._outages.begin(source, error)
+        except Exception as error:
+            if self._processor.is_outage(error):
+                self._outages.begin(source, OutageError(str(error)))
+            elif isinstance(source, str):
+                raise
+            # Whatever else it is, the next claim meets it too.
+        return None
 
     def _remaining(self, wait: float) -> float:
         if not self.limits.execution_time:
@@ -377,12 +422,6 @@ class Worker:
         if limits.memory and resident_megabytes() >= limits.memory:
             return "memory limit"
         return ""
-
-
-def _lengthening(times: int) -> float:
-    """Return how many seconds to wait, longer each time, and partly up to chance."""
-    wait = min(_LONGEST_BACKOFF, 0.1 * 2.0 ** min(times, 10))
-    return wait * (0.5 + random.random() / 2)
 
 
 def resident_megabytes() -> float:

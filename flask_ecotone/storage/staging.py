@@ -44,7 +44,7 @@ def watch(session_class: type[sa_orm.Session]) -> None:
     """Send what is staged on sessions of a class; called once for a class."""
     sa.event.listen(session_class, "before_commit", _before_commit)
     sa.event.listen(session_class, "after_commit", _after_commit)
-    sa.event.listen(session_class, "after_soft_rollback", _after_rollback)
+    sa.event.listen(session_class, "after_rollback", _after_rollback)
     sa.event.listen(session_class, "after_transaction_end", _after_end)
 
 
@@ -91,7 +91,8 @@ def _after_commit(session: sa_orm.Session) -> None:
         channel.send([envelope for _, envelope in group])
 
 
-def _after_rollback(session: sa_orm.Session, previous: t.Any) -> None:
+def _after_rollback(session: sa_orm.Session) -> None:
+    # Before the transaction ends, where what is left counts as forgotten.
     levels = session.info.get(_STAGED)
     if levels is not None:
         levels[-1].clear()

@@ -212,7 +212,7 @@ def statements(
 def drop(engine: sa.Engine, features: t.Iterable[Feature] = FEATURES) -> None:
     """Drop our tables, with everything in them."""
     metadata.drop_all(engine, [feature.table for feature in features])
-    _known.pop(engine, None)
+    forget(engine)
 
 
 def missing(
@@ -233,6 +233,11 @@ def ensure(engine: sa.Engine) -> None:
         if missing(engine):
             create(engine)
         _known[engine] = True
+
+
+def forget(engine: sa.Engine) -> None:
+    """Look again whether our tables are there when an engine is used next."""
+    _known.pop(engine, None)
 
 
 def _schema(engine: sa.Engine) -> str | None:

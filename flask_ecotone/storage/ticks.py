@@ -6,8 +6,10 @@ import threading
 import time
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterable
 
 import sqlalchemy as sa
+import sqlalchemy.exc as sa_exc
 import sqlalchemy.orm as sa_orm
 from sqlalchemy.dialects import postgresql
 
@@ -38,6 +40,7 @@ _PURGE = sa.delete(ticks).where(
     ticks.c.due_at > _LOCK,
     ticks.c.due_at < sa.bindparam("before", type_=sa.BigInteger),
 )
+_NOW = sa.select(now_ms())
 _row = {
     "schedule": sa.bindparam("of_schedule", type_=sa.String),
     "due_at": sa.bindparam("at", type_=sa.BigInteger),
@@ -65,18 +68,19 @@ class DatabaseTicks:
 
     :param session: Returns the session of the current app context.
     :param engine: Returns the engine where that session leads.
-    :param timekeeper: Returns the engine whose clock counts, whoever asks.
+    :param timekeepers: Returns the engines whose clock counts, whoever asks: that of
+        the first that answers.
     """
 
     def __init__(
         self,
         session: Callable[[], sa_orm.Session],
         engine: Callable[[], sa.Engine],
-        timekeeper: Callable[[], sa.Engine],
+        timekeepers: Callable[[], Iterable[sa.Engine]],
     ) -> None:
         self._session = session
         self._engine = engine
-        self._timekeeper = timekeeper
+        self._timekeepers = timekeepers
         self._prepared: set[tuple[int, str]] = set()
 
     def prepare(self, schedule: str) -> None:
@@ -89,8 +93,16 @@ class DatabaseTicks:
 
     def time(self) -> float:
         """Return the seconds since the epoch by the clock of the database."""
-        with self._timekeeper().connect() as connection:
-            return int(connection.scalar(sa.select(now_ms())) or 0) / 1000
+        failure = None
+        for engine in self._timekeepers():
+            try:
+                with engine.connect() as connection:
+                    return int(connection.scalar(_NOW) or 0) / 1000
+            except sa_exc.DBAPIError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return time.time()  # nobody knows of a database
 
     def last_taken(self, schedule: str) -> int | None:
         """Return the latest tick that was taken, if any."""

@@ -27,6 +27,7 @@ from ..definitions import Kind
 from ..definitions import Mark
 from ..definitions import marks_of
 from ..definitions import PriorityMark
+from ..definitions import TenantResolverMark
 from ..discovery import Marked
 from ..errors import ConfigurationError
 from ..errors import did_you_mean
@@ -144,6 +145,7 @@ def check_asynchronous(
 
     :raises ConfigurationError: There is one.
     """
+    _check_no_resolver(marked)
     if marked.said.kind is Kind.QUERY and marks_of(marked.function, AsynchronousMark):
         raise ConfigurationError(
             f"{marked.where} is an asynchronous query handler, and a query is answered"
@@ -157,6 +159,15 @@ def check_asynchronous(
                     " handles, and it is not asynchronous: its caller gets the error."
                     " Add @asynchronous, or remove the marker."
                 )
+
+
+def _check_no_resolver(marked: Marked[HandlerMark]) -> None:
+    if marked.mark(TenantResolverMark) is not None:
+        raise ConfigurationError(
+            f"{marked.where} has @with_tenant_resolver and is no inbound channel"
+            " adapter. Messages of Internal Message Channels carry their tenant in"
+            " the tenant header: send it as metadata."
+        )
 
 
 def check_abilities(

@@ -26,7 +26,6 @@ from ..definitions import Kind
 from ..definitions import marks_of
 from ..definitions import PriorityMark
 from ..definitions import RemoveHeaderMark
-from ..definitions import TenantResolverMark
 from ..definitions import WithoutTransactionMark
 from ..discovery import Catalogue
 from ..discovery import Marked
@@ -260,12 +259,6 @@ class _Compiler:
             handle = receiver.around(handle, is_unit=is_transactional, returns=returns)
             if said is None:
                 handle = sending.before(handle)
-        if marked.mark(TenantResolverMark) is not None:
-            raise ConfigurationError(
-                f"{marked.where} has @with_tenant_resolver and is no inbound channel"
-                " adapter. Messages of Internal Message Channels carry their tenant in"
-                " the tenant header: send it as metadata."
-            )
         retry = marked.mark(InstantRetryMark)
         if marked.said.kind is not Kind.COMMAND and said is None:
             if marks_of(marked.function, InstantRetryMark):
@@ -277,7 +270,9 @@ class _Compiler:
             retry = None
         priority = marked.mark(PriorityMark)
         recovery = recovery_of(marked, execution)
-        entrance = said and self._entrance(name, marked, said, sending, recovery)
+        entrance = None
+        if said is not None:
+            entrance = self._entrance(name, marked, said, sending, recovery)
         return Endpoint(
             id=name,
             marked=marked,

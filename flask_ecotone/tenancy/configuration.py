@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -88,12 +89,15 @@ class MultiTenantConfiguration:
         aren't mapped. Without it those are refused.
     :param max_engines: How many engines of tenants added at run time stay open; the
         least recently used are disposed.
+    :param names: Returns the tenants, where ``tenants`` is a function: without it no
+        worker finds their messages. Of tenants that share a database one is enough.
     """
 
     header: str
     tenants: TenantMapping
     default: Connection | None = None
     max_engines: int = field(default=50, kw_only=True)
+    names: Callable[[], Iterable[t.Any]] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.header, str) or not self.header:
@@ -110,6 +114,11 @@ class MultiTenantConfiguration:
             raise ConfigurationError(
                 "The tenants are neither a mapping nor a function, but a"
                 f" {type(self.tenants).__qualname__}. Map each tenant to a bind key."
+            )
+        if self.names is not None and not callable(self.tenants):
+            raise ConfigurationError(
+                "The tenants are a mapping, which names them, and 'names' is given"
+                " too. Leave it out, or give a function for the tenants."
             )
         if not isinstance(self.max_engines, int) or self.max_engines < 1:
             raise ConfigurationError(

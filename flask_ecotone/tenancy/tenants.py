@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import logging
 import threading
 import typing as t
 import uuid
@@ -10,6 +11,8 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from collections.abc import MutableMapping
+from contextlib import AbstractContextManager
+from contextlib import nullcontext
 
 import sqlalchemy as sa
 
@@ -21,6 +24,9 @@ from ..errors import UnknownTenantError
 from .configuration import MultiTenantConfiguration
 from .configuration import reference
 from .configuration import SQLAlchemyConnectionReference
+from .listing import Listing
+
+_LOG: t.Final = logging.getLogger("flask_ecotone.tenancy")
 
 #: What is shown of a name that somebody made long.
 _LONGEST: t.Final = 100
@@ -95,6 +101,7 @@ class Tenants:
     :param configuration: What the application says.
     :param engines: The engines of the application, by bind key.
     :param make_engine: Makes the engine of a bind key and an address.
+    :param context: Makes an app context, for a function of the application.
     """
 
     def __init__(
@@ -102,14 +109,19 @@ class Tenants:
         configuration: MultiTenantConfiguration,
         engines: Engines,
         make_engine: Callable[[str, sa.URL], sa.Engine],
+        context: Callable[[], AbstractContextManager[object]] = nullcontext,
+        logger: logging.Logger = _LOG,
     ) -> None:
         self.header = configuration.header
         default, tenants = configuration.default, configuration.tenants
         self.default = None if default is None else reference(default)
         self._find: Callable[[str], t.Any] | None = None
         self._mapped: dict[str, SQLAlchemyConnectionReference] = {}
+        self._listing: Listing | None = None
         if callable(tenants):
             self._find = tenants
+            if configuration.names is not None:
+                self._listing = Listing(configuration.names, context, logger)
         else:
             # In headers a tenant may be a number; here it is always text.
             self._mapped = {tenant_name(k): reference(v) for k, v in tenants.items()}
@@ -130,22 +142,30 @@ class Tenants:
             weakref.WeakValueDictionary()
         )
         self._in_schema: dict[tuple[sa.Engine, str], sa.Engine] = {}
+        self._places: dict[SQLAlchemyConnectionReference, t.Hashable] = {}
         self._lock = threading.Lock()
+
+    @property
+    def are_listed(self) -> bool:
+        """Whether all of them can be listed."""
+        return self._find is None or self._listing is not None
 
     def names(self) -> list[str]:
         """Return the tenants that can be listed."""
-        return list(dict.fromkeys((*self._mapped, *list(self._added))))
+        told = self._mapped if self._listing is None else self._listing()
+        return list(dict.fromkeys((*told, *list(self._added))))
 
     def listed(self) -> list[str]:
         """Return all tenants.
 
         :raises ConfigurationError: A function gives them, which can't be asked for all.
         """
-        if self._find is None:
+        if self.are_listed:
             return self.names()
         raise ConfigurationError(
             "The tenants are given by a function and can't be listed. Name each of"
-            " them: '--tenant NAME', or 'ecotone.setup_database(name)'."
+            " them: '--tenant NAME', or 'ecotone.setup_database(name)'. Or give"
+            " MultiTenantConfiguration another function, names=…, that lists them."
         )
 
     def check(self) -> None:
@@ -175,6 +195,23 @@ class Tenants:
             f"Lack of mapping for tenant `{shown(tenant)}`. Please provide mapping"
             " for this tenant or default connection name."
         )
+
+    def place_of(self, connection: SQLAlchemyConnectionReference) -> t.Hashable:
+        """Return what connections to the same database have in common.
+
+        :raises ConfigurationError: No bind has the name.
+        """
+        place = self._places.get(connection)
+        if place is None:
+            key = connection.bind_key
+            address = self._addresses.get(key) if key is not None else None
+            if address is None:
+                address = self.engine(connection).url
+            is_file = address.get_backend_name() != "sqlite" or address.database
+            # What is in memory is there for one engine only.
+            own = str(address) if is_file and address.database != ":memory:" else key
+            place = self._places[connection] = own, connection.schema
+        return place
 
     def missing(self) -> MissingTenantError:
         """Return the error of a message, or a thread, that has no tenant."""
@@ -209,6 +246,7 @@ class Tenants:
                 ) from None
             key = f"tenant:{tenant}"
             self._addresses[key] = address
+            self._places.clear()
             self._added[tenant] = SQLAlchemyConnectionReference.create(key)
 
     def remove(self, tenant: str) -> None:

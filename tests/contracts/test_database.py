@@ -13,6 +13,7 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_ecotone import DatabaseChannel
 from flask_ecotone import Ecotone
 from flask_ecotone.channels.protocols import Channel
+from flask_ecotone.storage.tables import ensure
 from flask_ecotone.testing.contracts import ChannelContract
 
 
@@ -36,6 +37,8 @@ class TestDatabaseChannel(ChannelContract):
     def open_channel(self) -> Channel:
         with self.app.app_context():
             self.ecotone.compile()
+            # Who looks for the tables first shall not spend the time of a delay.
+            ensure(self.db.engine)
         messaging = self.app.extensions["ecotone"].messaging
         return t.cast(Channel, messaging.channels.get("orders"))
 

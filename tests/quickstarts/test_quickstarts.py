@@ -58,11 +58,14 @@ def test_quickstart_is_in_the_readme(name: str) -> None:
 
 
 def test_quickstarts_are_there() -> None:
-    """Scripts are found by looking; one for each synchronous example is expected."""
+    """Scripts are found by looking; one for each example is expected."""
     assert {
         "console_command",
         "model",
+        "outbox",
         "tenant_aggregate",
+        "tenant_asynchronous_events",
+        "tenant_dead_letters",
         "tenant_events",
         "tenant_hooks",
         "tenant_message_bus",
@@ -86,3 +89,23 @@ def test_message_bus_works_on_databases_of_two_kinds(
         with sa.create_engine(url, poolclass=NullPool).connect() as connection:
             names = sa.text("SELECT name FROM customer ORDER BY number")
             assert list(connection.scalars(names)) == expected
+
+
+def test_one_worker_empties_databases_of_two_kinds(
+    postgres_url: str, mariadb_url: str, tmp_path: Path
+) -> None:
+    """The same script on PostgreSQL and MariaDB; both are asked what they stored."""
+    output = run(
+        "tenant_asynchronous_events",
+        tmp_path,
+        TENANT_A_DATABASE_URL=postgres_url,
+        TENANT_B_DATABASE_URL=mariadb_url,
+    )
+    assert "2 messages handled, 0 failed" in output
+    for url, expected in (
+        (postgres_url, ["Alice", "Bob", "Erin"]),
+        (mariadb_url, ["Carol", "Frank"]),
+    ):
+        with sa.create_engine(url, poolclass=NullPool).connect() as connection:
+            texts = connection.scalars(sa.text("SELECT text FROM greeting ORDER BY id"))
+            assert [text.rpartition(" ")[2] for text in texts] == expected

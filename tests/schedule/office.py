@@ -55,7 +55,7 @@ class Office:
         return Schedules(
             state.system,
             state.system.schedules.values(),
-            DatabaseTicks(db.session, lambda: engine, lambda: engine),
+            DatabaseTicks(db.session, lambda: engine, lambda: [engine]),
             Environment(self.app.app_context, None, is_outage),
             self.app.logger,
             lambda: self.now.timestamp(),

@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from ..services import MARIADB
+from ..services import POSTGRESQL
 from .mailroom import APPS
 from .mailroom import Mailroom
 from .shop import Shop
+from .town import BINDS
+from .town import Town
 
 
 @pytest.fixture
@@ -38,3 +43,21 @@ def mailroom(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mai
         worker.wait()
         if worker.stderr is not None:
             worker.stderr.close()
+
+
+@pytest.fixture(params=["sqlite+sqlite", "postgresql+mariadb"])
+def urls(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[dict[str | None, str]]:
+    """The databases of two tenants, by bind key: on files, and on two servers."""
+    if request.param == "sqlite+sqlite":
+        yield {key: f"sqlite:///{tmp_path / key}.sqlite" for key in BINDS.values()}
+        return
+    with POSTGRESQL.database() as first, MARIADB.database() as second:
+        yield {"bind_a": first, "bind_b": second}
+
+
+@pytest.fixture
+def town(urls: dict[str | None, str]) -> Town:
+    """A town with the tenants a and b."""
+    return Town(urls, lease=1)

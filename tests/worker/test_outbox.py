@@ -110,6 +110,24 @@ def test_what_a_view_forgets_to_commit_is_reported(
     assert "2 messages for orders were not sent" in caplog.text
 
 
+def test_what_is_rolled_back_is_not_reported(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever rolls back, or fails, knows that nothing is sent."""
+    with shop.app.app_context(), caplog.at_level(logging.WARNING):
+        shop.db.session.add(shop.effect(name="view", number=1))
+        event_bus.publish(OrderWasPlaced(1))
+        shop.db.session.rollback()
+        with pytest.raises(ValueError, match="out of stock"):
+            command_bus.send(PlaceOrder(2, fails=True))
+        with shop.db.session.begin_nested() as savepoint:
+            event_bus.publish(OrderWasPlaced(3))
+            savepoint.rollback()
+        shop.db.session.commit()
+    assert ready(shop) == 0
+    assert caplog.text == ""
+
+
 def test_a_nested_app_context_sends_with_the_command_around_it(shop: Shop) -> None:
     """Its session is a guest in the transaction."""
     with shop.app.app_context():

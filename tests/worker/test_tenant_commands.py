@@ -1,0 +1,101 @@
+"""Commands of ``flask ecotone`` about channels and dead letters of tenants."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .town import envelope
+from .town import Town
+
+
+class Terminal:
+    """Runs commands of an application."""
+
+    def __init__(self, town: Town) -> None:
+        self.town = town
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        runner = self.town.app.test_cli_runner()
+        result = runner.invoke(args=["ecotone", *arguments])
+        assert result.exit_code == code, result.output
+        return result.output
+
+
+@pytest.fixture
+def terminal(town: Town) -> Terminal:
+    """A town with a dead letter of each tenant, and two more of the tenant a."""
+
+    def fail() -> None:
+        raise ValueError("no ink")
+
+    town.acts.update(Ann=fail, Abe=fail, Bea=fail)
+    town.baptise("a", "Ann", "Abe")
+    town.baptise("b", "Bea")
+    town.work()
+    town.acts.clear()
+    return Terminal(town)
+
+
+def test_dead_letters_of_one_tenant_and_of_all(terminal: Terminal) -> None:
+    """They are listed, counted and shown; the column of the tenant is there then."""
+    both = terminal("deadletter", "list", "--all-tenants")
+    assert both.splitlines()[0].split()[:2] == ["Tenant", "Id"]
+    assert both.count("ValueError: no ink") == 3
+    one = json.loads(terminal("deadletter", "list", "--tenant", "b", "--json"))
+    assert [(row["tenant"], json.loads(row["body"])) for row in one] == [
+        ("b", {"name": "Bea"})
+    ]
+    header = terminal("deadletter", "list", "--header", "tenant:b", "--json")
+    assert json.loads(header) == one
+    stats = json.loads(terminal("deadletter", "stats", "--all-tenants", "--json"))
+    assert {(row["tenant"], row["count"]) for row in stats} == {("a", 2), ("b", 1)}
+    id = str(one[0]["id"])
+    assert "no ink" in terminal("deadletter", "show", id, "--tenant", "b")
+    for command in (["list"], ["stats"], ["show", id], ["replay", id]):
+        assert "no default connection" in terminal("deadletter", *command, code=2)
+
+
+def test_dead_letters_of_tenants_are_replayed(terminal: Terminal) -> None:
+    """Those of one tenant by their ids, or all of all tenants."""
+    rows = json.loads(terminal("deadletter", "list", "--tenant", "a", "--json"))
+    id = str(rows[0]["id"])
+    assert terminal("deadletter", "replay", id, "--tenant", "a") == "1 put back.\n"
+    assert terminal("deadletter", "replay-all", "--all-tenants") == (
+        "a: 1 put back.\nb: 1 put back.\n"
+    )
+    terminal.town.work()
+    assert sorted(terminal.town.book("bind_a")[2:]) == ["letter Abe", "letter Ann"]
+    assert terminal.town.book("bind_b")[1:] == ["letter Bea"]
+    assert "no dead letters" in terminal("deadletter", "list", "--all-tenants")
+
+
+def test_dead_letters_of_tenants_are_purged(terminal: Terminal) -> None:
+    """A tenant that isn't there doesn't keep the others from it."""
+    command = ("deadletter", "purge", "--older-than", "0m")
+    output = terminal(*command, "--tenant", "nobody", "--tenant", "b", code=1)
+    assert "nobody: Lack of mapping" in output
+    assert "b: 1 deleted." in output
+    assert terminal.town.messaging.dead_letters.count(tenant="a") == 2
+
+
+def test_channels_of_tenants_are_listed_and_emptied(terminal: Terminal) -> None:
+    """Of the tenant that is named, and only with ``--force``."""
+    town = terminal.town
+    for tenant in ("a", "b"):
+        for id in ("one", "two"):
+            town.insert(tenant, "letters", envelope(id, tenant=tenant))
+    listed = json.loads(terminal("list", "--channels", "--tenant", "b", "--json"))
+    assert [(row["channel"], row["tenant"], row["ready"]) for row in listed] == [
+        ("bells", "b", 0),
+        ("letters", "b", 2),
+        ("outbox", "b", 0),
+    ]
+    command = ("channel", "delete", "letters", "--tenant", "b")
+    assert "Would be deleted" in terminal(*command)
+    assert len(town.queued("bind_b")) == 2
+    assert "Deleted." in terminal(*command, "--force")
+    assert (len(town.queued("bind_a")), town.queued("bind_b")) == (2, [])
+    terminal("channel", "delete", "letters", "bells", "--force")
+    assert town.queued("bind_a") == []

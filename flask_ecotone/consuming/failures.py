@@ -133,7 +133,9 @@ class Recovery:
         handler = self._handler(endpoint)
         headers = _headers(delivery)
         retried = number(headers.get(RETRY_NUMBER))
-        delay = handler.retry.delay(retried + 1, random.random()) if may_retry else None
+        delay = None
+        if may_retry and headers:  # what can't be read can't be written again
+            delay = handler.retry.delay(retried + 1, random.random())
         said = f"{type(error).__qualname__}: {error}"
         if delay is not None:
             if Capability.DELAY not in source.capabilities:

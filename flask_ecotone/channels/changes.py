@@ -9,6 +9,7 @@ import typing as t
 from collections.abc import Sequence
 
 import sqlalchemy as sa
+import sqlalchemy.dialects.postgresql as postgresql
 
 from ..storage.tables import is_waiting
 from ..storage.tables import messages
@@ -21,7 +22,15 @@ _m = messages.c
 _RECOVERED = 1000
 
 OF_CHANNEL: sa.BindParameter[t.Any] = sa.bindparam("of_channel", type_=sa.String)
-IDS: sa.BindParameter[t.Any] = sa.bindparam("ids", expanding=True)
+_ids: sa.BindParameter[t.Any] = sa.bindparam("ids", expanding=True)
+#: A list that grows is another statement each time; an array stays one parameter.
+_id_array: sa.BindParameter[t.Any] = sa.bindparam(
+    "ids", type_=postgresql.ARRAY(sa.BigInteger)
+)
+_is_ours = _m.token == sa.bindparam("held")
+#: Removes what is still ours, for PostgreSQL and for others.
+REMOVE_ARRAY: t.Final = sa.delete(messages).where(_m.id == sa.any_(_id_array), _is_ours)
+REMOVE_LIST: t.Final = sa.delete(messages).where(_m.id.in_(_ids), _is_ours)
 
 
 def _chosen(state: int) -> sa.Select[t.Any]:
@@ -44,12 +53,8 @@ def _due() -> sa.Select[t.Any]:
     )
 
 
-def _held() -> sa.Select[t.Any]:
-    return (
-        sa.select(_m.id)
-        .where(_m.id.in_(IDS), _m.token == sa.bindparam("held"))
-        .with_for_update(skip_locked=True)
-    )
+def _held(is_listed: sa.ColumnElement[bool]) -> sa.Select[t.Any]:
+    return sa.select(_m.id).where(is_listed, _is_ours).with_for_update(skip_locked=True)
 
 
 _CLAIMED = {
@@ -91,9 +96,10 @@ class Change:
         choose: sa.Select[t.Any],
         values: dict[t.Any, t.Any],
         returning: Sequence[t.Any] = (),
+        choose_of_array: sa.Select[t.Any] | None = None,
     ) -> None:
         # The rows to lock are chosen once: a subquery may be evaluated again.
-        chosen = choose.cte("chosen")
+        chosen = (choose if choose_of_array is None else choose_of_array).cte("chosen")
         self._joined: t.Any = (
             sa.update(messages).where(_m.id == chosen.c.id).values(values)
         )
@@ -102,8 +108,8 @@ class Change:
             self._joined = self._joined.returning(*returning)
             self._inner = self._inner.returning(*returning)
         self._choose = choose
-        self._listed = sa.update(messages).where(_m.id.in_(IDS)).values(values)
-        self._read = sa.select(*returning).where(_m.id.in_(IDS)) if returning else None
+        self._listed = sa.update(messages).where(_m.id.in_(_ids)).values(values)
+        self._read = sa.select(*returning).where(_m.id.in_(_ids)) if returning else None
 
     def run(
         self, connection: sa.Connection, values: dict[str, t.Any]
@@ -132,5 +138,16 @@ class Change:
 CLAIM: t.Final = Change(_chosen(READY), _CLAIMED, _TAKEN)
 CLAIM_SUSPECT: t.Final = Change(_chosen(SUSPECT), _CLAIMED_ALONE, _TAKEN)
 RECOVER: t.Final = Change(_due(), _RECOVERING)
-EXTEND: t.Final = Change(_held(), _EXTENDED)
-RELEASE: t.Final = Change(_held(), _RELEASED)
+_listed = _held(_m.id.in_(_ids))
+_in_array = _held(_m.id == sa.any_(_id_array))
+EXTEND: t.Final = Change(_listed, _EXTENDED, choose_of_array=_in_array)
+RELEASE: t.Final = Change(_listed, _RELEASED, choose_of_array=_in_array)
+
+
+def remove_all(
+    connection: sa.Connection, token: str, positions: Sequence[t.Any]
+) -> int:
+    """Remove what is still ours, and return how many that were."""
+    is_array = connection.dialect.name == "postgresql"
+    removal = REMOVE_ARRAY if is_array else REMOVE_LIST
+    return connection.execute(removal, {"ids": positions, "held": token}).rowcount

@@ -19,6 +19,7 @@ from ..message import new_id
 from ..storage.apart import apart
 from ..storage.deduplication import Handled
 from ..storage.deduplication import NOTE_NEW
+from ..storage.deduplication import NOTE_NEW_ARRAYS
 from ..storage.failures import is_outage
 from ..storage.failures import is_transient
 from ..storage.tables import ensure
@@ -31,10 +32,11 @@ from .changes import Change
 from .changes import CLAIM
 from .changes import CLAIM_SUSPECT
 from .changes import EXTEND
-from .changes import IDS
 from .changes import OF_CHANNEL
 from .changes import RECOVER
 from .changes import RELEASE
+from .changes import remove_all
+from .changes import REMOVE_ARRAY
 from .opening import Databases
 from .protocols import Capability
 from .protocols import ChannelStatus
@@ -51,15 +53,13 @@ _HANDLED = Handled()
 _REMOVE = sa.delete(messages).where(
     _m.id == sa.bindparam("position"), _m.token == sa.bindparam("held")
 )
-_REMOVE_ALL = sa.delete(messages).where(
-    _m.id.in_(IDS), _m.token == sa.bindparam("held")
-)
 _gone = _REMOVE.returning(_m.id).cte("gone")
 _new = NOTE_NEW.cte("noted")
 _SETTLE = sa.select(
     sa.select(sa.func.count()).select_from(_gone).scalar_subquery(),
     sa.select(sa.func.count()).select_from(_new).scalar_subquery(),
 )
+_FINISH = NOTE_NEW_ARRAYS.add_cte(REMOVE_ARRAY.cte("gone"))
 _NEXT_DUE = sa.select(sa.func.min(_m.due_at) - now_ms()).where(
     _m.channel == OF_CHANNEL, is_waiting
 )
@@ -140,10 +140,10 @@ class DatabaseSource:
                 rows = CLAIM.run(connection, {**values, "limit": limit})
             expired = [row.id for row in rows if row.is_expired]
             if expired:
-                connection.execute(_REMOVE_ALL, {"ids": expired, "held": token})
+                remove_all(connection, token, expired)
             return rows
 
-        rows = self._apart(take)
+        rows = self._apart(take, is_one_statement=True)
         return [
             Delivery(
                 Envelope(
@@ -167,7 +167,10 @@ class DatabaseSource:
         ensure(self.engine)
         values = {"of_channel": self.channel}
         try:
-            self._apart(lambda connection: RECOVER.run(connection, values))
+            self._apart(
+                lambda connection: RECOVER.run(connection, values),
+                is_one_statement=True,
+            )
         except sa_exc.DBAPIError as error:
             if not (is_outage(error) or is_transient(error)):
                 # Perhaps it was replaced, and the pool has connections to the old one.
@@ -179,7 +182,10 @@ class DatabaseSource:
     def next_due(self) -> float | None:
         """Return in how many seconds something becomes due; ``None`` if nothing."""
         values = {"of_channel": self.channel}
-        found = self._apart(lambda connection: connection.scalar(_NEXT_DUE, values))
+        found = self._apart(
+            lambda connection: connection.scalar(_NEXT_DUE, values),
+            is_one_statement=True,
+        )
         return None if found is None else max(0.0, float(found) / 1000)
 
     def extend(self, deliveries: Sequence[Delivery]) -> None:
@@ -199,8 +205,7 @@ class DatabaseSource:
         connection = self._databases.session().connection()
         for token, group in _by_token(deliveries).items():
             ids = [delivery.position for delivery in group]
-            removed = connection.execute(_REMOVE_ALL, {"ids": ids, "held": token})
-            if removed.rowcount != len(ids):
+            if remove_all(connection, token, ids) != len(ids):
                 raise LeaseLostError(self.channel, group[0].envelope.message_id)
 
     def settle(self, delivery: Delivery) -> bool:
@@ -230,7 +235,9 @@ class DatabaseSource:
     def handled_before(self, deliveries: Sequence[Delivery]) -> set[t.Any]:
         """Return the positions of messages that were handled already."""
         notes = set(map(_noted, deliveries))
-        seen = self._apart(lambda connection: _HANDLED.seen(connection, notes))
+        seen = self._apart(
+            lambda connection: _HANDLED.seen(connection, notes), is_one_statement=True
+        )
         return {each.position for each in deliveries if _noted(each) in seen}
 
     def finish(self, deliveries: Sequence[Delivery]) -> None:
@@ -239,13 +246,20 @@ class DatabaseSource:
         Those whose lease was lost are left to who has it.
         """
 
-        def remove(connection: sa.Connection) -> None:
-            for token, group in _by_token(deliveries).items():
-                ids = [delivery.position for delivery in group]
-                connection.execute(_REMOVE_ALL, {"ids": ids, "held": token})
-            _HANDLED.note_all(connection, map(_noted, deliveries))
+        groups = _by_token(deliveries)
 
-        self._apart(remove)
+        def remove(connection: sa.Connection) -> None:
+            for token, group in groups.items():
+                ids = [delivery.position for delivery in group]
+                notes = map(_noted, group)
+                if connection.dialect.name == "postgresql":
+                    values = {"ids": ids, "held": token, **_HANDLED.arrays(notes)}
+                    connection.execute(_FINISH, values)
+                else:
+                    remove_all(connection, token, ids)
+                    _HANDLED.note_all(connection, notes)
+
+        self._apart(remove, is_one_statement=len(groups) == 1)
 
     def requeue(self, delivery: Delivery, envelope: Envelope) -> None:
         """Put a message back, changed, behind the others."""
@@ -298,10 +312,12 @@ class DatabaseSource:
                 ids = [delivery.position for delivery in group]
                 change.run(connection, {**values, "ids": ids, "held": token})
 
-        self._apart(run)
+        self._apart(run, is_one_statement=True)
 
-    def _apart(self, work: Callable[[sa.Connection], _R]) -> _R:
-        return apart(self.engine, work)
+    def _apart(
+        self, work: Callable[[sa.Connection], _R], *, is_one_statement: bool = False
+    ) -> _R:
+        return apart(self.engine, work, is_one_statement=is_one_statement)
 
 
 def _noted(delivery: Delivery) -> tuple[str, str]:

@@ -18,20 +18,36 @@ _R = t.TypeVar("_R")
 _ATTEMPTS = 5
 
 
-def apart(engine: sa.Engine, work: Callable[[sa.Connection], _R]) -> _R:
+def apart(
+    engine: sa.Engine,
+    work: Callable[[sa.Connection], _R],
+    *,
+    is_one_statement: bool = False,
+) -> _R:
     """Do something in a transaction of its own, again if it lost a race.
 
     :param work: Called with a connection; what it raises rolls back.
+    :param is_one_statement: Whether each of its statements may be a transaction: on
+        PostgreSQL that saves two of three round trips.
     """
+    begin = _begin
+    if is_one_statement and engine.dialect.name == "postgresql":
+        begin = _autocommit
     for _ in range(_ATTEMPTS - 1):
         try:
-            with _begin(engine) as connection:
+            with begin(engine) as connection:
                 return work(connection)
         except sa_exc.DBAPIError as error:
             if not is_transient(error):
                 raise
-    with _begin(engine) as connection:
+    with begin(engine) as connection:
         return work(connection)
+
+
+@contextmanager
+def _autocommit(engine: sa.Engine) -> Iterator[sa.Connection]:
+    with engine.connect() as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 @contextmanager

@@ -44,11 +44,28 @@ _NOTE: t.Final[dict[str, t.Any]] = {
     .returning(_h.digest),
 }
 _NOTE_IGNORING: t.Final = _insert.prefix_with("IGNORE")
-#: Many at once, and nobody asks which of them were new.
-_NOTE_ALL: t.Final[dict[str, t.Any]] = {
-    "postgresql": postgresql.insert(handled).values(_noted).on_conflict_do_nothing(),
-    "sqlite": sqlite.insert(handled).values(_noted).on_conflict_do_nothing(),
-}
+_NOTE_ALL_SQLITE: t.Final = (
+    sqlite.insert(handled).values(_noted).on_conflict_do_nothing()
+)
+
+
+def _array(name: str, item: sa.types.TypeEngine[t.Any]) -> sa.ColumnElement[t.Any]:
+    return sa.func.unnest(sa.bindparam(name, type_=postgresql.ARRAY(item)))
+
+
+#: Many at once: arrays make one statement of them, however many there are.
+_NOTE_ARRAYS: t.Final = postgresql.insert(handled).from_select(
+    [_h.digest, _h.key, _h.endpoint_id, _h.handled_at],
+    sa.select(
+        _array("new_digests", sa.LargeBinary()),
+        _array("new_keys", sa.Text()),
+        _array("new_endpoints", sa.Text()),
+        now_ms(),
+    ),
+    include_defaults=False,
+)
+#: Notes those that aren't noted yet, on PostgreSQL; others have it as a part.
+NOTE_NEW_ARRAYS: t.Final = _NOTE_ARRAYS.on_conflict_do_nothing()
 _find = _h.digest == sa.bindparam("of_digest", type_=sa.LargeBinary)
 _ANSWER: t.Final = sa.select(_h.reply).where(_find)
 #: Also what was committed after the transaction began.
@@ -59,6 +76,10 @@ _KEEP_REPLY: t.Final = (
 _FORGET: t.Final = sa.delete(handled).where(_find)
 _digests: sa.BindParameter[t.Any] = sa.bindparam("digests", expanding=True)
 _SEEN: t.Final = sa.select(_h.digest).where(_h.digest.in_(_digests))
+_SEEN_IN_ARRAY: t.Final = sa.select(_h.digest).where(
+    _h.digest
+    == sa.any_(sa.bindparam("digests", type_=postgresql.ARRAY(sa.LargeBinary)))
+)
 _MYSQL: t.Final = ("mysql", "mariadb")
 
 
@@ -102,17 +123,23 @@ class Handled:
 
         :param are_new: Fail if one is noted already, with an error of the database.
         """
-        rows = [self.values(*each) for each in notes]
         name = connection.dialect.name
-        ignoring = _NOTE_ALL.get(name, _NOTE_IGNORING)
-        connection.execute(_insert if are_new else ignoring, rows)
+        if name == "postgresql":
+            insert: t.Any = _NOTE_ARRAYS if are_new else NOTE_NEW_ARRAYS
+            connection.execute(insert, self.arrays(notes))
+            return
+        insert = _NOTE_ALL_SQLITE if name == "sqlite" else _NOTE_IGNORING
+        rows = [self.values(*each) for each in notes]
+        connection.execute(_insert if are_new else insert, rows)
 
     def seen(
         self, connection: sa.Connection, notes: Iterable[tuple[str, str]]
     ) -> set[tuple[str, str]]:
         """Return those keys of endpoints that are noted."""
         digests = {self._digest(*each): each for each in notes}
-        found = connection.scalars(_SEEN, {"digests": list(digests)})
+        is_array = connection.dialect.name == "postgresql"
+        query = _SEEN_IN_ARRAY if is_array else _SEEN
+        found = connection.scalars(query, {"digests": list(digests)})
         return {digests[bytes(digest)] for digest in found}
 
     def forget(self, connection: sa.Connection, key: str, endpoint_id: str) -> None:
@@ -148,6 +175,14 @@ class Handled:
             "new_digest": self._digest(key, endpoint_id),
             "new_key": _readable(key, 255),
             "new_endpoint": _readable(endpoint_id, 512),
+        }
+
+    def arrays(self, notes: Iterable[tuple[str, str]]) -> dict[str, list[t.Any]]:
+        """Return what :data:`NOTE_NEW_ARRAYS` is executed with."""
+        rows = [self.values(*each) for each in notes]
+        return {
+            f"{name}s": [row[name] for row in rows]
+            for name in ("new_digest", "new_key", "new_endpoint")
         }
 
     def _digest(self, key: str, endpoint_id: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import typing as t
 from dataclasses import dataclass
@@ -31,17 +32,9 @@ class MediaType:
 
         :raises ConversionError: It isn't written as ``type/subtype``.
         """
-        found = _SYNTAX.match(text) if isinstance(text, str) else None
-        if found is None:
-            raise ConversionError(
-                f"{text!r} is not a media type. Write it as type/subtype, for example"
-                " 'application/json'."
-            )
-        parameters = {}
-        for part in filter(None, (p.strip() for p in found[3].split(";"))):
-            name, _, value = part.partition("=")
-            parameters[name.strip().lower()] = value.strip().strip('"')
-        return cls(found[1].lower(), found[2].lower(), parameters)
+        if not isinstance(text, str):
+            raise _no_media_type(text)
+        return _parsed(text)
 
     @property
     def essence(self) -> str:
@@ -57,6 +50,25 @@ class MediaType:
                 (self.subtype, other.subtype),
             )
         )
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> MediaType:
+    found = _SYNTAX.match(text)
+    if found is None:
+        raise _no_media_type(text)
+    parameters = {}
+    for part in filter(None, (p.strip() for p in found[3].split(";"))):
+        name, _, value = part.partition("=")
+        parameters[name.strip().lower()] = value.strip().strip('"')
+    return MediaType(found[1].lower(), found[2].lower(), parameters)
+
+
+def _no_media_type(given: t.Any) -> ConversionError:
+    return ConversionError(
+        f"{given!r} is not a media type. Write it as type/subtype, for example"
+        " 'application/json'."
+    )
 
 
 @t.runtime_checkable

@@ -19,6 +19,7 @@ from ..conversion import Conversion
 from ..conversion import JSON
 from ..conversion import MediaType
 from ..conversion import PYTHON
+from ..conversion.conversion import Decoder
 from ..definitions import mark_of
 from ..definitions import NamedEventMark
 from ..errors import ConfigurationError
@@ -56,6 +57,7 @@ class Writing:
         self._by_name = names
         self._names: dict[type, str] = {}
         self._classes: dict[str, type] = {}
+        self._decoders: dict[type, Decoder] = {}
 
     def write(
         self, message: Message, endpoint_id: str, slip: Sequence[str] = ()
@@ -173,7 +175,10 @@ class Writing:
             return None
         if cls.__module__ == "builtins":
             return msgspec.json.decode(body, type=cls)
-        return self._conversion.decoder(cls)(body, JSON)
+        decode = self._decoders.get(cls)
+        if decode is None:
+            decode = self._decoders[cls] = self._conversion.decoder(cls)
+        return decode(body, JSON)
 
     def _name_of(self, cls: type) -> str:
         name = self._names.get(cls)

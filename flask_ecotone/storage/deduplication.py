@@ -14,7 +14,6 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 import sqlalchemy.dialects.postgresql as postgresql
-import sqlalchemy.dialects.sqlite as sqlite
 
 from ..errors import MessagingError
 from .apart import apart
@@ -36,17 +35,13 @@ NOTE_NEW: t.Final = (
     .on_conflict_do_nothing()
     .returning(_h.digest)
 )
+#: SQLite's own insert would import its dialect everywhere.
+_NOTE_ALL_SQLITE: t.Final = _insert.prefix_with("OR IGNORE")
 _NOTE: t.Final[dict[str, t.Any]] = {
     "postgresql": NOTE_NEW,
-    "sqlite": sqlite.insert(handled)
-    .values(_noted)
-    .on_conflict_do_nothing()
-    .returning(_h.digest),
+    "sqlite": _NOTE_ALL_SQLITE.returning(_h.digest),
 }
 _NOTE_IGNORING: t.Final = _insert.prefix_with("IGNORE")
-_NOTE_ALL_SQLITE: t.Final = (
-    sqlite.insert(handled).values(_noted).on_conflict_do_nothing()
-)
 
 
 def _array(name: str, item: sa.types.TypeEngine[t.Any]) -> sa.ColumnElement[t.Any]:

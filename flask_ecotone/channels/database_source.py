@@ -35,6 +35,7 @@ from .changes import EXTEND
 from .changes import OF_CHANNEL
 from .changes import RECOVER
 from .changes import RELEASE
+from .changes import RELEASE_CLAIMS
 from .changes import remove_all
 from .changes import REMOVE_ARRAY
 from .opening import Databases
@@ -107,6 +108,8 @@ class DatabaseSource:
         self._databases = databases
         self._insert = insert
         self._may_have_suspects = True
+        #: The tokens of claims that the database didn't confirm.
+        self._unconfirmed: set[str] = set()
 
     capabilities: t.Final = (
         Capability.DELAY
@@ -143,7 +146,11 @@ class DatabaseSource:
                 remove_all(connection, token, expired)
             return rows
 
-        rows = self._apart(take, is_one_statement=True)
+        try:
+            rows = self._apart(take, is_one_statement=True)
+        except Exception:
+            self._unconfirmed.add(token)
+            raise
         return [
             Delivery(
                 Envelope(
@@ -166,6 +173,14 @@ class DatabaseSource:
         # The tenant may be new, or its database was gone until now.
         ensure(self.engine)
         values = {"of_channel": self.channel}
+        tokens = list(self._unconfirmed)
+
+        if tokens:
+            # Only the confirmation of these claims may have been lost.
+            self._apart(
+                lambda one: RELEASE_CLAIMS.run(one, {**values, "tokens": tokens})
+            )
+            self._unconfirmed.difference_update(tokens)
         try:
             self._apart(
                 lambda connection: RECOVER.run(connection, values),

@@ -20,6 +20,7 @@ app = Flask(__name__)
 app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["MAILROOM_DATABASE"]
 app.config["ECOTONE_CACHE_CONFIGURATION"] = False
 db = SQLAlchemy(app)
+transaction = os.environ.get("MAILROOM_TRANSACTION", "message")
 
 
 class Letter(db.Model):
@@ -31,7 +32,6 @@ class Letter(db.Model):
 class LetterCame:
     number: int
     kills: bool = False
-    exits: bool = False
     waits_for: str = ""
 
 
@@ -42,19 +42,17 @@ def sort(event: LetterCame) -> None:
     db.session.flush()
     if event.kills:
         os.kill(os.getpid(), signal.SIGKILL)
-    if event.exits:
-        os._exit(9)
     if event.waits_for:
         # Whoever made the pipe decides how long a message takes.
         with open(event.waits_for, "rb") as pipe:
             pipe.read()
 
 
-channel = DatabaseChannel(
+letters = DatabaseChannel(
     "letters",
     lease=1,
-    max_deliveries=int(os.environ.get("MAILROOM_MAX_DELIVERIES", "4")),
+    max_deliveries=int(os.environ.get("MAILROOM_DELIVERIES", "4")),
     batch=10,
-    transaction="batch" if "MAILROOM_BATCH" in os.environ else "message",
+    transaction="batch" if transaction == "batch" else "message",
 )
-ecotone = Ecotone(app, channels=[channel])
+ecotone = Ecotone(app, channels=[letters])

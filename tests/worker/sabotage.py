@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import threading
 import time
@@ -33,6 +35,8 @@ class Sabotage:
         self._url = sa.make_url(url)
         self._strikes: Callable[[int], bool] | None = None
         self._server: t.Any = None
+        #: Whether the worker itself is struck, by SIGKILL.
+        self.is_deadly = False
         #: What was said so far while it was active.
         self.said: list[str] = []
         #: What was struck.
@@ -89,17 +93,16 @@ class Sabotage:
                 cursor.execute("SELECT 1")
 
     def _strike(self, connection: t.Any) -> None:
+        if self.is_deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
         if isinstance(connection, sqlite3.Connection):
             raise sqlite3.OperationalError("disk I/O error")
-        if (
-            connection.closed
-            if isinstance(connection, psycopg.Connection)
-            else (not connection.open)
-        ):
-            return
         if isinstance(connection, psycopg.Connection):
-            process = connection.info.backend_pid
-            self._run(f"SELECT pg_terminate_backend({process}, 10000)")
+            if not connection.closed:
+                process = connection.info.backend_pid
+                self._run(f"SELECT pg_terminate_backend({process}, 10000)")
+            return
+        if not connection.open:
             return
         process = connection.thread_id()
         alive = f"SELECT id FROM information_schema.processlist WHERE id = {process}"

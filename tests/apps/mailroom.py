@@ -1,7 +1,11 @@
-"""An application for worker processes: each message is one row."""
+"""An application for worker processes: each message is one row.
+
+The environment says what it is like: its database, and how letters are handled.
+"""
 
 from __future__ import annotations
 
+import builtins
 import os
 import signal
 from dataclasses import dataclass
@@ -13,19 +17,31 @@ from flask_sqlalchemy import SQLAlchemy
 
 from flask_ecotone import asynchronous
 from flask_ecotone import DatabaseChannel
+from flask_ecotone import delayed_retry
 from flask_ecotone import Ecotone
 from flask_ecotone import event_handler
 
+
+def setting(name: str, default: str = "") -> str:
+    return os.environ.get(f"MAILROOM_{name}") or default
+
+
 app = Flask(__name__)
-app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["MAILROOM_DATABASE"]
+app.config["SQLALCHEMY_DATABASE_URI"] = setting("DATABASE")
 app.config["ECOTONE_CACHE_CONFIGURATION"] = False
+if setting("POOL") == "none":
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"poolclass": sa.NullPool}
+elif setting("PATIENCE"):
+    # Seconds that SQLite waits for a lock.
+    arguments = {"timeout": float(setting("PATIENCE"))}
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": arguments}
 db = SQLAlchemy(app)
-transaction = os.environ.get("MAILROOM_TRANSACTION", "message")
 
 
 class Letter(db.Model):
     id: sa_orm.Mapped[int] = sa_orm.mapped_column(primary_key=True)
     number: sa_orm.Mapped[int] = sa_orm.mapped_column(sa.Integer)
+    text: sa_orm.Mapped[str] = sa_orm.mapped_column(sa.Text)
 
 
 @dataclass
@@ -33,12 +49,18 @@ class LetterCame:
     number: int
     kills: bool = False
     waits_for: str = ""
+    raises: str = ""
+    text: str = ""
+    #: How many characters to store.
+    length: int = 0
 
 
 @asynchronous("letters")
+@delayed_retry(20, max_attempts=2)
 @event_handler(endpoint_id="sort")
 def sort(event: LetterCame) -> None:
-    db.session.add(Letter(number=event.number))
+    text = event.text or "x" * event.length
+    db.session.add(Letter(number=event.number, text=text))
     db.session.flush()
     if event.kills:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -46,13 +68,15 @@ def sort(event: LetterCame) -> None:
         # Whoever made the pipe decides how long a message takes.
         with open(event.waits_for, "rb") as pipe:
             pipe.read()
+    if event.raises:
+        raise getattr(builtins, event.raises)("a paper jam")
 
 
 letters = DatabaseChannel(
     "letters",
     lease=1,
-    max_deliveries=int(os.environ.get("MAILROOM_DELIVERIES", "4")),
+    max_deliveries=int(setting("DELIVERIES", "4")),
     batch=10,
-    transaction="batch" if transaction == "batch" else "message",
+    transaction="batch" if setting("TRANSACTION") == "batch" else "message",
 )
 ecotone = Ecotone(app, channels=[letters])

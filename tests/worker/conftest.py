@@ -12,6 +12,7 @@ import pytest
 
 from .mailroom import APPS
 from .mailroom import Mailroom
+from .servers import PostgreSQL
 from .shop import Shop
 
 OpenMailroom = Callable[..., Mailroom]
@@ -35,6 +36,8 @@ def open_mailroom(
         environment = {f"MAILROOM_{k.upper()}": v for k, v in options.items()}
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
+        # The connections of this process are closed at once.
+        monkeypatch.setenv("MAILROOM_POOL", "none")
         spec = importlib.util.spec_from_file_location("mailroom", APPS / "mailroom.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -43,6 +46,7 @@ def open_mailroom(
         with module.app.app_context():
             module.db.create_all()
             module.ecotone.compile()
+        environment["MAILROOM_POOL"] = ""
         room = Mailroom(module, environment, tmp_path)
         opened.append(room)
         return room
@@ -64,3 +68,10 @@ def either_mailroom(
 ) -> Mailroom:
     """One that handles letters one by one, and one that handles several together."""
     return open_mailroom(database_url, transaction=request.param)
+
+
+@pytest.fixture(scope="session")
+def own_postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server of our own, that may be disturbed."""
+    with PostgreSQL() as server:
+        yield server

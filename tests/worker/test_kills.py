@@ -15,7 +15,8 @@ _IN_FULL = "ECOTONE_FULL_LOAD"
 def test_every_effect_happens_once_whoever_is_killed(either_mailroom: Mailroom) -> None:
     """Two workers at a time are killed at any point; each message has one row."""
     mailroom = either_mailroom
-    kills, messages = (50, 2000) if os.environ.get(_IN_FULL) else (4, 160)
+    # With both modes it is 50 kills and 2000 messages for each database.
+    kills, messages = (25, 1000) if os.environ.get(_IN_FULL) else (4, 160)
     chance = random.Random(5)
     share = messages // kills
     for number in range(kills):
@@ -31,6 +32,6 @@ def test_every_effect_happens_once_whoever_is_killed(either_mailroom: Mailroom) 
     until(lambda: mailroom.is_empty)
     for worker in mailroom.workers:
         if worker.poll() is None:
-            assert "Traceback" not in mailroom.stop(worker)
+            assert "Stopped (asked to stop)" in mailroom.stop(worker)
     assert mailroom.numbers() == list(range(messages))
     assert mailroom.parked() == []

@@ -23,7 +23,7 @@ def test_every_effect_happens_once_whoever_is_killed(either_mailroom: Mailroom) 
         mailroom.publish(*range(number * share, (number + 1) * share))
         while sum(each.poll() is None for each in mailroom.workers) < 2:
             mailroom.start()
-        wanted = mailroom.count() + chance.randrange(1, share)
+        wanted = number * share + chance.randrange(1, share)
         until(lambda goal=wanted: mailroom.count() >= goal)
         victim = chance.choice([w for w in mailroom.workers if w.poll() is None])
         victim.send_signal(signal.SIGKILL)

@@ -77,7 +77,7 @@ def test_a_worker_outlives_its_connections(
     for number in range(outages):
         mailroom.publish(*range(number * _SHARE, (number + 1) * _SHARE))
         mailroom.publish(-1, raises="ValueError")
-        wanted = mailroom.count() + chance.randrange(1, _SHARE)
+        wanted = number * _SHARE + chance.randrange(1, _SHARE)
         until(lambda goal=wanted: mailroom.count() >= goal)
         disconnect(mailroom)
     expect_all(mailroom, outages * _SHARE, outages)
@@ -110,7 +110,7 @@ def test_a_worker_outlives_restarts_of_the_server(
     for number in range(outages):
         mailroom.publish(*range(number * _SHARE, (number + 1) * _SHARE))
         mailroom.publish(-1, raises="ValueError")
-        wanted = mailroom.count() + _SHARE // 2
+        wanted = number * _SHARE + _SHARE // 2
         until(lambda goal=wanted: mailroom.count() >= goal)
         own_postgresql.stop("fast" if number % 2 else "immediate")
         said = mailroom.said_by(worker).count("is gone")
@@ -135,7 +135,7 @@ def test_a_worker_waits_for_a_locked_file(
     for number in range(outages):
         mailroom.publish(*range(number * _SHARE, (number + 1) * _SHARE))
         mailroom.publish(-1, raises="ValueError")
-        wanted = mailroom.count() + 5
+        wanted = number * _SHARE + 5
         until(lambda goal=wanted: mailroom.count() >= goal)
         other.execute("BEGIN EXCLUSIVE")
         said = mailroom.said_by(worker).count("is gone")

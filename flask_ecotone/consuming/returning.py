@@ -17,8 +17,8 @@ Deliveries = Sequence[Delivery]
 class Returning:
     """Gives back what a worker has claimed, and remembers what it couldn't.
 
-    As long as the worker lives, it extends the leases of what it owes: an outage costs a
-    message no attempt.
+    As long as the worker lives, it extends the leases of what it owes: an outage costs
+    a message no attempt.
     """
 
     def __init__(self, leases: Leases, processor: Processor, logger: Logger) -> None:

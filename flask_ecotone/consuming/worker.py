@@ -276,6 +276,12 @@ class Worker:
         except GivenBackError as error:
             self.outcome.count(is_success=False)
             self._leave_alone(key, error)
+        except BaseException as error:
+            if not isinstance(error, Exception) and not self.stopping.is_requested:
+                # A handler ends the worker. It counts as if that had died: given back,
+                # the message would do so for ever.
+                waiting = []
+            raise
         finally:
             # What was handled apart from its message is removed at once for all.
             self._returning.give_back(source, waiting, finished)

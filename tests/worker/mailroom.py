@@ -80,6 +80,8 @@ class Mailroom:
 
     def stop(self, worker: subprocess.Popen[str]) -> str:
         """Ask a worker to stop, and return what it said."""
+        # While Python starts, the signal just ends it.
+        until(lambda: "Handling messages" in self.said_by(worker))
         worker.send_signal(signal.SIGTERM)
         return self.finish(worker)
 

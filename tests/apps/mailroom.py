@@ -50,6 +50,7 @@ class LetterCame:
     kills: bool = False
     waits_for: str = ""
     raises: str = ""
+    says: str = "a paper jam"
     text: str = ""
     #: How many characters to store.
     length: int = 0
@@ -69,7 +70,7 @@ def sort(event: LetterCame) -> None:
         with open(event.waits_for, "rb") as pipe:
             pipe.read()
     if event.raises:
-        raise getattr(builtins, event.raises)("a paper jam")
+        raise getattr(builtins, event.raises)(event.says)
 
 
 letters = DatabaseChannel(

@@ -77,6 +77,7 @@ _TAKEN = (
     _m.id,
     _m.rank,
     _m.attempts,
+    _m.due_at,
     _m.endpoint_id,
     _m.message_id,
     _m.headers,

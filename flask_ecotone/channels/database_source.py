@@ -127,11 +127,11 @@ class DatabaseSource:
 
     def claim(self, limit: int) -> list[Delivery]:
         """Claim ready messages and return them, the next one first."""
-        token = new_id()
+        token, lease = new_id(), int(self.lease * 1000)
         values = {
             "of_channel": self.channel,
             "new_token": token,
-            "lease": int(self.lease * 1000),
+            "lease": lease,
         }
 
         def take(connection: sa.Connection) -> Sequence[t.Any]:
@@ -163,6 +163,7 @@ class DatabaseSource:
                 row.id,
                 token,
                 row.attempts,
+                row.due_at - lease,
             )
             for row in sorted(rows, key=lambda row: (row.rank, row.id))
             if not row.is_expired

@@ -8,6 +8,8 @@ from __future__ import annotations
 import builtins
 import os
 import signal
+import sys
+import time
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -20,11 +22,18 @@ from flask_ecotone import DatabaseChannel
 from flask_ecotone import delayed_retry
 from flask_ecotone import Ecotone
 from flask_ecotone import event_handler
+from flask_ecotone.storage.tables import now_ms
 
 
 def setting(name: str, default: str = "") -> str:
     return os.environ.get(f"MAILROOM_{name}") or default
 
+
+if setting("CLOCK"):
+    # The clock of this process is wrong by so many seconds.
+    is_right = time.time
+    time.time = lambda: is_right() + float(setting("CLOCK"))
+    print("the clock is wrong", file=sys.stderr)
 
 app = Flask(__name__)
 app.config["SQLALCHEMY_DATABASE_URI"] = setting("DATABASE")
@@ -42,6 +51,10 @@ class Letter(db.Model):
     id: sa_orm.Mapped[int] = sa_orm.mapped_column(primary_key=True)
     number: sa_orm.Mapped[int] = sa_orm.mapped_column(sa.Integer)
     text: sa_orm.Mapped[str] = sa_orm.mapped_column(sa.Text)
+    #: By the clock of the database.
+    sorted_at: sa_orm.Mapped[int] = sa_orm.mapped_column(
+        sa.BigInteger, default=now_ms()
+    )
 
 
 @dataclass

@@ -38,6 +38,7 @@ def open_mailroom(
             monkeypatch.setenv(name, value)
         # The connections of this process are closed at once.
         monkeypatch.setenv("MAILROOM_POOL", "none")
+        monkeypatch.delenv("MAILROOM_CLOCK", raising=False)
         spec = importlib.util.spec_from_file_location("mailroom", APPS / "mailroom.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)

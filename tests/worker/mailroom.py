@@ -15,6 +15,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from flask_ecotone import event_bus
 from flask_ecotone.storage.tables import messages
 
 APPS = Path(__file__).parent.parent / "apps"
@@ -45,14 +46,18 @@ class Mailroom:
         self.workers: list[subprocess.Popen[str]] = []
         self._folder = folder
 
-    def publish(self, *numbers: int, **options: t.Any) -> None:
-        """Publish an event for each number, in one transaction."""
-        db = self.module.db
+    def publish(self, *numbers: int, delay: int = 0, **options: t.Any) -> None:
+        """Publish an event for each number, in one transaction.
+
+        :param delay: Milliseconds.
+        """
+        headers = {"deliveryDelay": delay} if delay else {}
+        db, bus = self.module.db, event_bus
         with self.module.app.app_context():
             db.session.execute(sa.text("SELECT 1"))
             for number in numbers:
                 event = self.module.LetterCame(number, **options)
-                self.module.ecotone.event_bus.publish(event)
+                bus.publish(event, headers)
             db.session.commit()
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

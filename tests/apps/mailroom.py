@@ -61,6 +61,7 @@ class Letter(db.Model):
 class LetterCame:
     number: int
     kills: bool = False
+    exits: bool = False
     waits_for: str = ""
     raises: str = ""
     says: str = "a paper jam"
@@ -78,6 +79,8 @@ def sort(event: LetterCame) -> None:
     db.session.flush()
     if event.kills:
         os.kill(os.getpid(), signal.SIGKILL)
+    if event.exits:
+        os._exit(9)
     if event.waits_for:
         # Whoever made the pipe decides how long a message takes.
         with open(event.waits_for, "rb") as pipe:
@@ -89,8 +92,8 @@ def sort(event: LetterCame) -> None:
 letters = DatabaseChannel(
     "letters",
     lease=1,
-    max_deliveries=int(setting("DELIVERIES", "4")),
+    max_deliveries=int(setting("MAX_DELIVERIES", "4")),
     batch=10,
-    transaction="batch" if setting("TRANSACTION") == "batch" else "message",
+    transaction="batch" if setting("BATCH") else "message",
 )
 ecotone = Ecotone(app, channels=[letters])

@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from ..services import MARIADB
+from ..services import POSTGRESQL
 from .mailroom import APPS
 from .mailroom import Mailroom
 from .servers import PostgreSQL
 from .shop import Shop
+from .town import BINDS
+from .town import Town
 
 OpenMailroom = Callable[..., Mailroom]
 
@@ -63,12 +67,12 @@ def mailroom(open_mailroom: OpenMailroom, database_url: str) -> Mailroom:
     return open_mailroom(database_url)
 
 
-@pytest.fixture(params=["message", "batch"])
+@pytest.fixture(params=["", "batch"], ids=["message", "batch"])
 def either_mailroom(
     open_mailroom: OpenMailroom, database_url: str, request: pytest.FixtureRequest
 ) -> Mailroom:
     """One that handles letters one by one, and one that handles several together."""
-    return open_mailroom(database_url, transaction=request.param)
+    return open_mailroom(database_url, batch=request.param)
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +80,21 @@ def own_postgresql() -> Iterator[PostgreSQL]:
     """A PostgreSQL server of our own, that may be disturbed."""
     with PostgreSQL() as server:
         yield server
+
+
+@pytest.fixture(params=["sqlite+sqlite", "postgresql+mariadb"])
+def urls(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[dict[str | None, str]]:
+    """The databases of two tenants, by bind key: on files, and on two servers."""
+    if request.param == "sqlite+sqlite":
+        yield {key: f"sqlite:///{tmp_path / key}.sqlite" for key in BINDS.values()}
+        return
+    with POSTGRESQL.database() as first, MARIADB.database() as second:
+        yield {"bind_a": first, "bind_b": second}
+
+
+@pytest.fixture
+def town(urls: dict[str | None, str]) -> Town:
+    """A town with the tenants a and b."""
+    return Town(urls, lease=1)

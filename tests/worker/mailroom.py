@@ -23,9 +23,9 @@ _PATIENCE = 120.0
 _tick = threading.Event()
 
 
-def until(condition: Callable[[], t.Any]) -> None:
+def until(condition: Callable[[], t.Any], patience: float = _PATIENCE) -> None:
     """Wait for a condition."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         _tick.wait(0.02)

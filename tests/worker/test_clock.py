@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import types
 
 import pytest
@@ -87,7 +86,7 @@ def passing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Shop, P
     """A shop with a long lease, and a worker's time that passes when it waits."""
     shop = Shop(database_url, lease=60)
     passing = Passing(shop)
-    clock = types.SimpleNamespace(monotonic=passing.monotonic, time=time.time)
+    clock = types.SimpleNamespace(monotonic=passing.monotonic, thread_time=lambda: 0.0)
     monkeypatch.setattr(worker_module, "time", clock)
     return shop, passing
 

@@ -59,17 +59,17 @@ def expect_all(mailroom: Mailroom, count: int, bad: int) -> None:
         assert worker.returncode == 0
 
 
-@pytest.mark.parametrize("transaction", ["message", "batch"])
+@pytest.mark.parametrize("batch", ["", "1"], ids=["message", "batch"])
 @pytest.mark.parametrize("server", ["postgres_url", "mariadb_url"])
 def test_a_worker_outlives_its_connections(
     open_mailroom: OpenMailroom,
     server: str,
-    transaction: str,
+    batch: str,
     request: pytest.FixtureRequest,
 ) -> None:
     """They are ended again and again; no attempt is lost, nothing else either."""
     mailroom = open_mailroom(
-        request.getfixturevalue(server), transaction=transaction, deliveries="100"
+        request.getfixturevalue(server), batch=batch, max_deliveries="100"
     )
     outages = 30 if _IN_FULL else 6
     chance = random.Random(7)
@@ -96,15 +96,15 @@ def own_url(own_postgresql: PostgreSQL) -> Iterator[str]:
     engine.dispose()
 
 
-@pytest.mark.parametrize("transaction", ["message", "batch"])
+@pytest.mark.parametrize("batch", ["", "1"], ids=["message", "batch"])
 def test_a_worker_outlives_restarts_of_the_server(
     open_mailroom: OpenMailroom,
     own_url: str,
     own_postgresql: PostgreSQL,
-    transaction: str,
+    batch: str,
 ) -> None:
     """It waits for the server, whether that has shut down or crashed."""
-    mailroom = open_mailroom(own_url, transaction=transaction, deliveries="100")
+    mailroom = open_mailroom(own_url, batch=batch, max_deliveries="100")
     outages = 8 if _IN_FULL else 2
     worker = mailroom.start()
     for number in range(outages):
@@ -119,13 +119,13 @@ def test_a_worker_outlives_restarts_of_the_server(
     expect_all(mailroom, outages * _SHARE, outages)
 
 
-@pytest.mark.parametrize("transaction", ["message", "batch"])
+@pytest.mark.parametrize("batch", ["", "1"], ids=["message", "batch"])
 def test_a_worker_waits_for_a_locked_file(
-    open_mailroom: OpenMailroom, sqlite_url: str, transaction: str
+    open_mailroom: OpenMailroom, sqlite_url: str, batch: str
 ) -> None:
     """However long and however often somebody else holds it."""
     mailroom = open_mailroom(
-        sqlite_url, transaction=transaction, deliveries="100", patience="0.05"
+        sqlite_url, batch=batch, max_deliveries="100", patience="0.05"
     )
     outages = 20 if _IN_FULL else 3
     worker = mailroom.start()
@@ -170,25 +170,25 @@ def fill(folder: Path) -> Path:
     return filler
 
 
-@pytest.mark.parametrize("transaction", ["message", "batch"])
+@pytest.mark.parametrize("batch", ["", "1"], ids=["message", "batch"])
 def test_a_full_disk_of_sqlite_loses_nothing(
-    open_mailroom: OpenMailroom, small_disk: Path, transaction: str
+    open_mailroom: OpenMailroom, small_disk: Path, batch: str
 ) -> None:
     """The worker goes on when there is room again."""
     mailroom = open_mailroom(
         f"sqlite:///{small_disk / 'database.sqlite'}",
-        transaction=transaction,
-        deliveries="100",
+        batch=batch,
+        max_deliveries="100",
     )
     overflow(mailroom, small_disk)
 
 
-@pytest.mark.parametrize("transaction", ["message", "batch"])
+@pytest.mark.parametrize("batch", ["", "1"], ids=["message", "batch"])
 def test_a_full_disk_of_postgresql_loses_nothing(
     open_mailroom: OpenMailroom,
     own_postgresql: PostgreSQL,
     small_disk: Path,
-    transaction: str,
+    batch: str,
 ) -> None:
     """The worker goes on when there is room again."""
     own_postgresql.give(small_disk)
@@ -202,7 +202,7 @@ def test_a_full_disk_of_postgresql_loses_nothing(
         one.exec_driver_sql("CREATE DATABASE small TABLESPACE small")
     try:
         url = own_postgresql.url.removesuffix("postgres") + "small"
-        mailroom = open_mailroom(url, transaction=transaction, deliveries="100")
+        mailroom = open_mailroom(url, batch=batch, max_deliveries="100")
         overflow(mailroom, small_disk)
     finally:
         with engine.connect() as one:

@@ -98,6 +98,61 @@ def test_a_long_message_keeps_its_lease(mailroom: Mailroom, tmp_path: Path) -> N
     assert mailroom.parked() == []
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--finish-when-no-messages",
+        "--finishWhenNoMessages",
+        "--finishWhenNoMessages=true",
+        "--handledMessageLimit=2",
+    ],
+)
+def test_a_worker_that_is_to_finish_handles_and_ends(
+    mailroom: Mailroom, option: str
+) -> None:
+    """By itself, in each spelling; nothing to do is no failure (C-7)."""
+    mailroom.publish(1, 2)
+    worker = mailroom.start(option)
+    said = mailroom.finish(worker)
+
+    assert worker.returncode == 0
+    assert "2 messages handled, 0 failed." in said
+    assert mailroom.numbers() == [1, 2]
+
+    if "finish" in option:
+        idle = mailroom.start(option)
+        assert "0 messages handled, 0 failed." in mailroom.finish(idle)
+        assert idle.returncode == 0
+
+
+def test_a_flag_is_on_or_off(mailroom: Mailroom) -> None:
+    """What is neither is wrong usage, and nothing is handled."""
+    mailroom.publish(1)
+    worker = mailroom.start("--finishWhenNoMessages=perhaps")
+    assert "'perhaps' is neither 'true' nor 'false'" in mailroom.finish(worker)
+    assert worker.returncode == 2
+    assert mailroom.numbers() == []
+
+    off = mailroom.start("--stopOnFailure=false", "--finishWhenNoMessages=1")
+    mailroom.finish(off)
+    assert off.returncode == 0
+    assert mailroom.numbers() == [1]
+
+
+def test_the_channel_and_the_commands_are_listed(mailroom: Mailroom) -> None:
+    """``list`` has the channel of an asynchronous handler (C-6, C-9)."""
+    runner = mailroom.module.app.test_cli_runner()
+    listed = runner.invoke(args=["ecotone", "list"])
+    assert listed.exit_code == 0
+    (row,) = (row for row in listed.output.splitlines() if "LetterCame" in row)
+    assert "letters" in row.split()
+
+    commands = runner.invoke(args=["ecotone", "--help"]).output.splitlines()
+    names = {line.split()[0] for line in commands if line.startswith("  ")}
+    assert {"list", "run", "check"} <= names
+    assert "ecotone" in runner.invoke(args=["--help"]).output
+
+
 def test_unknown_channels_are_named(mailroom: Mailroom) -> None:
     """With what was probably meant."""
     worker = mailroom.start("leters")

@@ -48,6 +48,20 @@ def test_an_idle_worker_stops_when_it_is_asked_to(
     assert worker.returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "count"), [(["--threads", "4"], 1), (["--processes", "2"], 2)]
+)
+def test_all_of_an_idle_worker_stops_when_it_is_asked_to(
+    mailroom: Mailroom, arguments: list[str], count: int
+) -> None:
+    """Each thread and each process of it."""
+    worker = mailroom.start(*arguments)
+    until(lambda: mailroom.said_by(worker).count("Handling messages") == count)
+    said = mailroom.stop(worker)
+    assert said.count("Stopped (asked to stop): 0 messages handled") == count
+    assert worker.returncode == 0
+
+
 def test_a_busy_worker_finishes_the_message_at_hand(
     mailroom: Mailroom, tmp_path: Path
 ) -> None:

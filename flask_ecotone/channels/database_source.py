@@ -175,7 +175,6 @@ class DatabaseSource:
         ensure(self.engine)
         values = {"of_channel": self.channel}
         tokens = list(self._unconfirmed)
-
         if tokens:
             # Only the confirmation of these claims may have been lost.
             self._apart(

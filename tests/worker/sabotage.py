@@ -124,11 +124,19 @@ class Sabotage:
             )
 
 
+def is_committed(connection: t.Any) -> bool:
+    """Whether a statement was a transaction of its own."""
+    return isinstance(connection, psycopg.Connection) and connection.autocommit
+
+
 def _cursor(base: t.Any, sabotage: Sabotage) -> t.Any:
     class Cursor(base):  # type: ignore[misc]
         def execute(self, statement: t.Any, *args: t.Any, **options: t.Any) -> t.Any:
             sabotage.note(self.connection, str(statement))
-            return super().execute(statement, *args, **options)
+            result = super().execute(statement, *args, **options)
+            if str(statement) != "SELECT 1" and is_committed(self.connection):
+                sabotage.note(self.connection, "(committed)")
+            return result
 
         def executemany(
             self, statement: t.Any, *args: t.Any, **options: t.Any

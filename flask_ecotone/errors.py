@@ -79,7 +79,9 @@ class ConversionError(MessagingError):
 
 
 class MessageDeliveryError(MessagingError):
-    """A gateway that promises a value got none, or a channel has nowhere to send to."""
+    """A gateway that promises a value got none, or a channel has nowhere to send to, or
+    can't take so large a message.
+    """
 
 
 class DuplicateMessageError(MessagingError):

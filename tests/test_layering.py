@@ -29,6 +29,7 @@ LAYERS: t.Final[dict[int, tuple[str, ...]]] = {
         "storage.failures",
         "storage.protocols",
         "storage.tables",
+        "storage.texts",
         "channels.protocols",
     ),
     3: ("handling", "tenancy", "storage", "channels"),

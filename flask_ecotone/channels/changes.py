@@ -27,6 +27,7 @@ _ids: sa.BindParameter[t.Any] = sa.bindparam("ids", expanding=True)
 _id_array: sa.BindParameter[t.Any] = sa.bindparam(
     "ids", type_=postgresql.ARRAY(sa.BigInteger)
 )
+_tokens: sa.BindParameter[t.Any] = sa.bindparam("tokens", expanding=True)
 _is_ours = _m.token == sa.bindparam("held")
 #: Removes what is still ours, for PostgreSQL and for others.
 REMOVE_ARRAY: t.Final = sa.delete(messages).where(_m.id == sa.any_(_id_array), _is_ours)
@@ -57,6 +58,14 @@ def _held(is_listed: sa.ColumnElement[bool]) -> sa.Select[t.Any]:
     return sa.select(_m.id).where(is_listed, _is_ours).with_for_update(skip_locked=True)
 
 
+def _claimed_by() -> sa.Select[t.Any]:
+    return (
+        sa.select(_m.id)
+        .where(_m.channel == OF_CHANNEL, _m.state == WAITING, _m.token.in_(_tokens))
+        .with_for_update(skip_locked=True)
+    )
+
+
 _CLAIMED = {
     _m.state: WAITING,
     _m.token: sa.bindparam("new_token"),
@@ -68,6 +77,7 @@ _TAKEN = (
     _m.id,
     _m.rank,
     _m.attempts,
+    _m.due_at,
     _m.endpoint_id,
     _m.message_id,
     _m.headers,
@@ -142,6 +152,8 @@ _listed = _held(_m.id.in_(_ids))
 _in_array = _held(_m.id == sa.any_(_id_array))
 EXTEND: t.Final = Change(_listed, _EXTENDED, choose_of_array=_in_array)
 RELEASE: t.Final = Change(_listed, _RELEASED, choose_of_array=_in_array)
+#: All that was claimed with some tokens.
+RELEASE_CLAIMS: t.Final = Change(_claimed_by(), _RELEASED)
 
 
 def remove_all(

@@ -15,6 +15,7 @@ from dataclasses import field
 import sqlalchemy as sa
 
 from ..errors import ConfigurationError
+from ..errors import MessageDeliveryError
 from ..storage.tables import create
 from ..storage.tables import messages
 from ..storage.tables import missing
@@ -115,7 +116,12 @@ class OpenDatabaseChannel:
         self.insert(self._databases.session().connection(), envelopes)
 
     def insert(self, connection: sa.Connection, envelopes: Sequence[Envelope]) -> None:
-        """Insert messages in a transaction of the caller."""
+        """Insert messages in a transaction of the caller.
+
+        :raises MessageDeliveryError: The database doesn't take one that is so large.
+        """
+        if connection.dialect.name in ("mysql", "mariadb"):
+            _check_sizes(connection, self.name, envelopes)
         if len(envelopes) == 1:
             insert_one(connection, self.name, envelopes[0])
         elif envelopes:
@@ -174,6 +180,10 @@ _INSERT_AND_NOTIFY = _INSERT_ONE.returning(
 _NOTIFY = sa.select(sa.func.pg_notify(NOTIFICATION, sa.bindparam("channel")))
 _INSERT_MANY = sa.insert(messages)
 _NOW = sa.select(now_ms())
+_PACKET = sa.text("SELECT @@max_allowed_packet")
+#: Bytes that are left for the text of an error when a message is parked.
+_SPARE: t.Final = 500_000
+_ALWAYS_TAKEN: t.Final = 400_000
 
 
 def insert_one(connection: sa.Connection, channel: str, envelope: Envelope) -> None:
@@ -214,6 +224,28 @@ def insert_many(
     connection.execute(_INSERT_MANY, rows)
     if connection.dialect.name == "postgresql":
         connection.execute(_NOTIFY, {"channel": channel}).close()
+
+
+def _check_sizes(
+    connection: sa.Connection, channel: str, envelopes: Sequence[Envelope]
+) -> None:
+    # The server would hang up, as if there were an outage.
+    largest = max(map(_size, envelopes), default=0)
+    if largest < _ALWAYS_TAKEN:
+        return
+    limit = t.cast(int, connection.scalar(_PACKET))
+    if largest > limit - _SPARE:
+        raise MessageDeliveryError(
+            f"A message for the channel {channel!r} may take {largest:,} bytes of SQL,"
+            f" and the database takes {limit:,} in one statement, from which {_SPARE:,}"
+            " are kept for a report of its failure. Store large data elsewhere and send"
+            " where it is, or raise 'max_allowed_packet' of the server."
+        )
+
+
+def _size(envelope: Envelope) -> int:
+    # Drivers write bytes as hexadecimal digits, or escape them; text is escaped.
+    return 2 * (len(envelope.body) + len(envelope.headers.encode()))
 
 
 def _columns(channel: str, envelope: Envelope) -> dict[str, t.Any]:

@@ -35,6 +35,7 @@ from .changes import EXTEND
 from .changes import OF_CHANNEL
 from .changes import RECOVER
 from .changes import RELEASE
+from .changes import RELEASE_CLAIMS
 from .changes import remove_all
 from .changes import REMOVE_ARRAY
 from .opening import Databases
@@ -107,6 +108,8 @@ class DatabaseSource:
         self._databases = databases
         self._insert = insert
         self._may_have_suspects = True
+        #: The tokens of claims that the database didn't confirm.
+        self._unconfirmed: set[str] = set()
 
     capabilities: t.Final = (
         Capability.DELAY
@@ -124,11 +127,11 @@ class DatabaseSource:
 
     def claim(self, limit: int) -> list[Delivery]:
         """Claim ready messages and return them, the next one first."""
-        token = new_id()
+        token, lease = new_id(), int(self.lease * 1000)
         values = {
             "of_channel": self.channel,
             "new_token": token,
-            "lease": int(self.lease * 1000),
+            "lease": lease,
         }
 
         def take(connection: sa.Connection) -> Sequence[t.Any]:
@@ -143,7 +146,11 @@ class DatabaseSource:
                 remove_all(connection, token, expired)
             return rows
 
-        rows = self._apart(take, is_one_statement=True)
+        try:
+            rows = self._apart(take, is_one_statement=True)
+        except Exception:
+            self._unconfirmed.add(token)
+            raise
         return [
             Delivery(
                 Envelope(
@@ -156,6 +163,7 @@ class DatabaseSource:
                 row.id,
                 token,
                 row.attempts,
+                row.due_at - lease,
             )
             for row in sorted(rows, key=lambda row: (row.rank, row.id))
             if not row.is_expired
@@ -166,6 +174,13 @@ class DatabaseSource:
         # The tenant may be new, or its database was gone until now.
         ensure(self.engine)
         values = {"of_channel": self.channel}
+        tokens = list(self._unconfirmed)
+        if tokens:
+            # Only the confirmation of these claims may have been lost.
+            self._apart(
+                lambda one: RELEASE_CLAIMS.run(one, {**values, "tokens": tokens})
+            )
+            self._unconfirmed.difference_update(tokens)
         try:
             self._apart(
                 lambda connection: RECOVER.run(connection, values),

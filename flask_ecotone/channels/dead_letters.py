@@ -16,6 +16,7 @@ from ..errors import MessagingError
 from ..storage.apart import apart
 from ..storage.tables import dead_letters
 from ..storage.tables import now_ms
+from ..storage.texts import storable
 from .database import OpenDatabaseChannel
 from .database_source import DatabaseSource
 from .opening import Databases
@@ -27,6 +28,8 @@ from .routed import GatedSource
 
 _d = dead_letters.c
 _PAGE = 200
+#: How many characters of an error are kept.
+_LONGEST: t.Final = 30_000
 
 #: Column → what it is filtered by.
 _FILTERS: t.Final[dict[str, t.Any]] = {
@@ -258,10 +261,11 @@ class DeadLetter:
         digest = hashlib.sha256(key).digest()
         values: dict[str, t.Any] = {
             "channel": channel,
-            "message_type": message_type[:255],
-            "error_class": failure.error_class[:255],
-            "error_message": failure.error_message,
-            "traceback": failure.traceback,
+            "message_type": storable(message_type, 255),
+            "error_class": storable(failure.error_class, 255),
+            "error_message": storable(failure.error_message, _LONGEST),
+            # Its end says what happened.
+            "traceback": storable(failure.traceback[-_LONGEST:], _LONGEST),
             "headers": envelope.headers,
             "body": envelope.body,
             "last_failed_at": now_ms(),

@@ -131,12 +131,14 @@ class Delivery:
     :param position: Where it lies in its source.
     :param token: Shows that the claim is still ours.
     :param attempts: How many workers disappeared with it.
+    :param claimed_at: When, in milliseconds since the epoch, if its source has a clock.
     """
 
     envelope: Envelope
     position: t.Any
     token: str
     attempts: int
+    claimed_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,8 @@ class Recovery:
             if Capability.DELAY not in source.capabilities:
                 delay = 0  # the retries come one after the other
             headers[RETRY_NUMBER] = retried + 1
-            headers.setdefault(FIRST_FAILED, int(time.time() * 1000))
+            failed_at = delivery.claimed_at or int(time.time() * 1000)
+            headers.setdefault(FIRST_FAILED, failed_at)
             written = self._system.writing.headers(headers)
             source.requeue(delivery, delivery.envelope.postponed(delay, written))
             self._log.warning(

@@ -116,7 +116,8 @@ class FinalFailures:
         written = None
         if headers:
             headers = {**headers, RETRY_NUMBER: retried + 1}
-            headers.setdefault(FIRST_FAILED, int(time.time() * 1000))
+            failed_at = delivery.claimed_at or int(time.time() * 1000)
+            headers.setdefault(FIRST_FAILED, failed_at)
             written = self._writing.headers(headers)
         source.requeue(delivery, delivery.envelope.postponed(wait, written))
         return wait / 1000

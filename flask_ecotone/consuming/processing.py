@@ -33,6 +33,8 @@ from .final_failures import GivenBackError
 #: How many workers must disappear with a message before it can be to blame: the first
 #: had claimed others, too.
 _SUSPICIOUS: t.Final = 2
+#: With what a handler fails: also when it, or a library, means to end a program.
+_FAILURES: t.Final = (Exception, SystemExit)
 
 
 def _always(headers: Mapping[str, t.Any], tenant: str | None) -> bool:
@@ -77,7 +79,7 @@ class Together:
     """
 
     handled: int
-    error: Exception | None = None
+    error: BaseException | None = None
     is_alone: bool = False
 
 
@@ -161,7 +163,7 @@ class Processor:
         transaction = self._environment.transaction
         assert transaction is not None
         done: list[Delivery] = []
-        failed: Exception | None = None
+        failed: BaseException | None = None
         try:
             if source.handled_before(deliveries):
                 return Together(0, is_alone=True)
@@ -192,7 +194,7 @@ class Processor:
             return Together(len(done), is_alone=True)
         return Together(len(done), failed)
 
-    def _join(self, source: Source, delivery: Delivery) -> Exception | None:
+    def _join(self, source: Source, delivery: Delivery) -> BaseException | None:
         try:
             with self._environment.context():
                 try:
@@ -203,13 +205,13 @@ class Processor:
                 except Exception as error:
                     return _Unread(str(error))
                 self._system.execute(endpoint, message, lambda: True)
-        except Exception as error:
+        except _FAILURES as error:
             if self.is_outage(error):
                 raise
             return error
         return None
 
-    def fail(self, source: Source, delivery: Delivery, error: Exception) -> None:
+    def fail(self, source: Source, delivery: Delivery, error: BaseException) -> None:
         """Decide what becomes of a delivery that failed.
 
         :raises GivenBackError: It is to be given back.
@@ -280,7 +282,7 @@ class Processor:
         except UnknownEndpointError as error:
             # Perhaps a newer release knows it, which is about to come.
             self._fail(source, delivery, None, error, may_retry=True)
-        except Exception as error:
+        except _FAILURES as error:
             if self._environment.is_outage(error):
                 raise
             self._fail(source, delivery, endpoint, error, may_retry=may_retry)
@@ -414,7 +416,7 @@ class Processor:
         source: Source,
         delivery: Delivery,
         endpoint: Endpoint | None,
-        error: Exception,
+        error: BaseException,
         *,
         may_retry: bool,
     ) -> None:

@@ -25,6 +25,7 @@ from .outages import Outages
 from .outages import SCHEDULES
 from .processing import OutageError
 from .processing import Processor
+from .returning import Returning
 from .scheduling import Schedules
 
 #: Seconds between two looks for what became due.
@@ -142,6 +143,7 @@ class Worker:
         self._signed = 0.0
         self.outcome = outcome or Outcome()
         self._leases = Leases(logger)
+        self._returning = Returning(self._leases, processor, logger)
         self._recovered: dict[tuple[str, str | None], float] = {}
         self._turn = turn
         self._outages = Outages(logger)
@@ -169,6 +171,7 @@ class Worker:
                     break
                 if self._timing is None or self._outages:
                     self._idle(began)
+            self._returning.settle_all()
         return self.outcome
 
     def _round(self) -> bool:
@@ -196,7 +199,8 @@ class Worker:
 
     def _take_turn(self, source: Source) -> bool:
         claim = partial(self._claim, source)
-        give_back = partial(self._give_back, source, finished=())
+        give_back = partial(self._returning.give_back, source)
+        self._returning.settle(source)
         with self._company.claiming(claim, give_back) as deliveries:
             if deliveries:
                 self._work(source, deliveries)
@@ -272,10 +276,15 @@ class Worker:
         except GivenBackError as error:
             self.outcome.count(is_success=False)
             self._leave_alone(key, error)
+        except BaseException as error:
+            if not isinstance(error, Exception) and not self.stopping.is_requested:
+                # A handler ends the worker. It counts as if that had died: given back,
+                # the message would do so for ever.
+                waiting = []
+            raise
         finally:
             # What was handled apart from its message is removed at once for all.
-            self._give_back(source, waiting, finished)
-            self._leases.drop(*deliveries)
+            self._returning.give_back(source, waiting, finished)
 
     def _handle(
         self, source: Source, waiting: list[Delivery], finished: list[Delivery]
@@ -286,6 +295,7 @@ class Worker:
             is_success = self._processor.forward(source, travelling)
             for _ in travelling:
                 self.outcome.count(is_success=is_success)
+            self._leases.drop(*travelling)
             gone = {each.position for each in travelling}
             waiting[:] = [each for each in waiting if each.position not in gone]
         self._work_together(source, waiting)
@@ -332,25 +342,6 @@ class Worker:
         wait = lengthening(times)
         self._left_alone[key] = times, time.monotonic() + wait
         self._log.error("%s; %r is left alone for %.1f s.", error, key[0], wait)
-
-    def _give_back(
-        self, source: Source, waiting: Sequence[Delivery], finished: Sequence[Delivery]
-    ) -> None:
-        try:
-            if finished:
-                source.finish(finished)
-            if waiting:
-                source.release(waiting)
-        except Exception as error:
-            # They come back when their lease is over.
-            if not self._processor.is_outage(error):
-                raise
-            self._log.warning(
-                "%d messages of %r could not be given back: %s",
-                len(waiting),
-                source.channel,
-                error,
-            )
 
     def _wait_for(self, timing: Timing) -> None:
         now = datetime.datetime.now(datetime.UTC)

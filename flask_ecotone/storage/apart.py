@@ -16,6 +16,7 @@ _R = t.TypeVar("_R")
 
 #: How often something is begun that loses its races, as MariaDB's index locks have it.
 _ATTEMPTS = 5
+_READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 
 def apart(
@@ -52,12 +53,13 @@ def _autocommit(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 @contextmanager
 def _begin(engine: sa.Engine) -> Iterator[sa.Connection]:
-    if engine.dialect.name in ("mysql", "mariadb"):
-        # Repeatable reads would lock the gaps between rows, too.
-        engine = engine.execution_options(isolation_level="READ COMMITTED")
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             _begin_write(connection)
+        elif engine.dialect.name in ("mysql", "mariadb"):
+            # Repeatable reads would lock the gaps between rows, too. As a statement of
+            # ours it fails as one if the connection is lost, and ends by itself.
+            connection.exec_driver_sql(_READ_COMMITTED)
         yield connection
 
 

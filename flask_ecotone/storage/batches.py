@@ -34,6 +34,7 @@ class Batch:
         self._session = sa_orm.Session()
         self._connections: dict[sa.Engine, sa.Connection] = {}
         self._posts: list[Post] = []
+        self._error: BaseException | None = None
 
     def bind(self, db: SQLAlchemy, engine: sa.Engine) -> sa.Connection | sa.Engine:
         """Return the connection to join, or the engine of another application."""
@@ -50,8 +51,14 @@ class Batch:
         """Send messages when the batch is committed."""
         self._posts.extend(posts)
 
+    def give_up(self, error: BaseException) -> None:
+        """Never commit: what one of them did could not be taken back."""
+        self._error = error
+
     def commit(self) -> None:
         """Commit what all of them did."""
+        if self._error is not None:
+            raise self._error
         self._session.commit()
 
     def send(self) -> None:

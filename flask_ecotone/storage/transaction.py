@@ -248,6 +248,9 @@ class SessionTransaction:
         except Exception as failure:
             # A lost connection can't be rolled back, which must not hide what happened.
             error.add_note(f"The rollback failed as well: {failure}")
+            batch = current.get()
+            if batch is not None:
+                batch.give_up(failure)
             with suppress(sa.exc.SQLAlchemyError):
                 unit.session.invalidate()
 

@@ -1,9 +1,15 @@
-"""An application for worker processes: each message is one row."""
+"""An application for worker processes: each message is one row.
+
+The environment says what it is like: its database, and how letters are handled.
+"""
 
 from __future__ import annotations
 
+import builtins
 import os
 import signal
+import sys
+import time
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -13,18 +19,42 @@ from flask_sqlalchemy import SQLAlchemy
 
 from flask_ecotone import asynchronous
 from flask_ecotone import DatabaseChannel
+from flask_ecotone import delayed_retry
 from flask_ecotone import Ecotone
 from flask_ecotone import event_handler
+from flask_ecotone.storage.tables import now_ms
+
+
+def setting(name: str, default: str = "") -> str:
+    return os.environ.get(f"MAILROOM_{name}") or default
+
+
+if setting("CLOCK"):
+    # The clock of this process is wrong by so many seconds.
+    is_right = time.time
+    time.time = lambda: is_right() + float(setting("CLOCK"))
+    print("the clock is wrong", file=sys.stderr)
 
 app = Flask(__name__)
-app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["MAILROOM_DATABASE"]
+app.config["SQLALCHEMY_DATABASE_URI"] = setting("DATABASE")
 app.config["ECOTONE_CACHE_CONFIGURATION"] = False
+if setting("POOL") == "none":
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"poolclass": sa.NullPool}
+elif setting("PATIENCE"):
+    # Seconds that SQLite waits for a lock.
+    arguments = {"timeout": float(setting("PATIENCE"))}
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"connect_args": arguments}
 db = SQLAlchemy(app)
 
 
 class Letter(db.Model):
     id: sa_orm.Mapped[int] = sa_orm.mapped_column(primary_key=True)
     number: sa_orm.Mapped[int] = sa_orm.mapped_column(sa.Integer)
+    text: sa_orm.Mapped[str] = sa_orm.mapped_column(sa.Text)
+    #: By the clock of the database.
+    sorted_at: sa_orm.Mapped[int] = sa_orm.mapped_column(
+        sa.BigInteger, default=now_ms()
+    )
 
 
 @dataclass
@@ -33,12 +63,19 @@ class LetterCame:
     kills: bool = False
     exits: bool = False
     waits_for: str = ""
+    raises: str = ""
+    says: str = "a paper jam"
+    text: str = ""
+    #: How many characters to store.
+    length: int = 0
 
 
 @asynchronous("letters")
+@delayed_retry(20, max_attempts=2)
 @event_handler(endpoint_id="sort")
 def sort(event: LetterCame) -> None:
-    db.session.add(Letter(number=event.number))
+    text = event.text or "x" * event.length
+    db.session.add(Letter(number=event.number, text=text))
     db.session.flush()
     if event.kills:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -48,13 +85,15 @@ def sort(event: LetterCame) -> None:
         # Whoever made the pipe decides how long a message takes.
         with open(event.waits_for, "rb") as pipe:
             pipe.read()
+    if event.raises:
+        raise getattr(builtins, event.raises)(event.says)
 
 
-channel = DatabaseChannel(
+letters = DatabaseChannel(
     "letters",
     lease=1,
-    max_deliveries=int(os.environ.get("MAILROOM_MAX_DELIVERIES", "4")),
+    max_deliveries=int(setting("MAX_DELIVERIES", "4")),
     batch=10,
-    transaction="batch" if "MAILROOM_BATCH" in os.environ else "message",
+    transaction="batch" if setting("BATCH") else "message",
 )
-ecotone = Ecotone(app, channels=[channel])
+ecotone = Ecotone(app, channels=[letters])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from ..services import MARIADB
 from ..services import POSTGRESQL
 from .mailroom import APPS
 from .mailroom import Mailroom
+from .servers import PostgreSQL
 from .shop import Shop
 from .town import BINDS
 from .town import Town
+
+OpenMailroom = Callable[..., Mailroom]
 
 
 @pytest.fixture
@@ -25,24 +29,57 @@ def shop(database_url: str) -> Shop:
 
 
 @pytest.fixture
-def mailroom(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailroom]:
+def open_mailroom(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[OpenMailroom]:
+    """A function that opens a mailroom on a database, with options for its app."""
+    opened: list[Mailroom] = []
+
+    def open(url: str, **options: str) -> Mailroom:
+        options = {"database": url, **options}
+        environment = {f"MAILROOM_{k.upper()}": v for k, v in options.items()}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        # The connections of this process are closed at once.
+        monkeypatch.setenv("MAILROOM_POOL", "none")
+        monkeypatch.delenv("MAILROOM_CLOCK", raising=False)
+        spec = importlib.util.spec_from_file_location("mailroom", APPS / "mailroom.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "mailroom", module)
+        spec.loader.exec_module(module)
+        with module.app.app_context():
+            module.db.create_all()
+            module.ecotone.compile()
+        environment["MAILROOM_POOL"] = ""
+        room = Mailroom(module, environment, tmp_path)
+        opened.append(room)
+        return room
+
+    yield open
+    for room in opened:
+        room.close()
+
+
+@pytest.fixture
+def mailroom(open_mailroom: OpenMailroom, database_url: str) -> Mailroom:
     """A mailroom on SQLite, PostgreSQL and MariaDB in turn."""
-    monkeypatch.setenv("MAILROOM_DATABASE", database_url)
-    spec = importlib.util.spec_from_file_location("mailroom", APPS / "mailroom.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "mailroom", module)
-    spec.loader.exec_module(module)
-    with module.app.app_context():
-        module.db.create_all()
-        module.ecotone.compile()
-    room = Mailroom(database_url, module)
-    yield room
-    for worker in room.workers:
-        worker.kill()
-        worker.wait()
-        if worker.stderr is not None:
-            worker.stderr.close()
+    return open_mailroom(database_url)
+
+
+@pytest.fixture(params=["", "batch"], ids=["message", "batch"])
+def either_mailroom(
+    open_mailroom: OpenMailroom, database_url: str, request: pytest.FixtureRequest
+) -> Mailroom:
+    """One that handles letters one by one, and one that handles several together."""
+    return open_mailroom(database_url, batch=request.param)
+
+
+@pytest.fixture(scope="session")
+def own_postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server of our own, that may be disturbed."""
+    with PostgreSQL() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite+sqlite", "postgresql+mariadb"])

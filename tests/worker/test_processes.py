@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import time
 from pathlib import Path
@@ -12,27 +11,6 @@ import pytest
 
 from .mailroom import Mailroom
 from .mailroom import until
-
-
-def test_every_effect_happens_once_whoever_is_killed(mailroom: Mailroom) -> None:
-    """Workers are killed at any point; each message has exactly one row."""
-    count = 300
-    mailroom.publish(*range(count))
-    chance = random.Random(5)
-    for _ in range(4):
-        worker = mailroom.start()
-        before = len(mailroom.numbers())
-        wanted = min(count, before + chance.randrange(1, 40))
-        until(lambda goal=wanted: len(mailroom.numbers()) >= goal)
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
-    last = mailroom.start()
-    until(lambda: len(mailroom.numbers()) >= count)
-    until(lambda: mailroom.source.status().in_flight == 0)
-    last.send_signal(signal.SIGTERM)
-    mailroom.finish(last)
-    assert mailroom.numbers() == list(range(count))
-    assert mailroom.parked() == []
 
 
 def test_a_message_that_kills_its_worker_is_parked(mailroom: Mailroom) -> None:
@@ -67,6 +45,20 @@ def test_an_idle_worker_stops_when_it_is_asked_to(
     worker.send_signal(number)
     said = mailroom.finish(worker)
     assert "Stopped (asked to stop): 0 messages handled, 0 failed." in said
+    assert worker.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"), [(["--threads", "4"], 1), (["--processes", "2"], 2)]
+)
+def test_all_of_an_idle_worker_stops_when_it_is_asked_to(
+    mailroom: Mailroom, arguments: list[str], count: int
+) -> None:
+    """Each thread and each process of it."""
+    worker = mailroom.start(*arguments)
+    until(lambda: mailroom.said_by(worker).count("Handling messages") == count)
+    said = mailroom.stop(worker)
+    assert said.count("Stopped (asked to stop): 0 messages handled") == count
     assert worker.returncode == 0
 
 

@@ -32,7 +32,7 @@ LATER = {
 }
 
 #: Pages that show no code of their own.
-PROSE = {"architecture", "changes", "glossary", "api", "configuration"}
+PROSE = {"architecture", "changes", "glossary", "guarantees", "api", "configuration"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
@@ -123,3 +123,18 @@ def test_contents_have_every_page() -> None:
     listed = set(re.findall(r"^    (\w+)$", index, re.MULTILINE))
 
     assert {page.stem for page in PAGES} - {"index"} == listed
+
+
+def test_every_guarantee_has_its_tests() -> None:
+    """Each promise names a test, and each test that is named is there."""
+    page = (DOCS / "guarantees.rst").read_text(encoding="utf-8")
+    promises = page.partition("What Is Not Promised")[0].split("\n-   ")[1:]
+    proofs = [re.findall(r"``([\w/]+\.py)::(\w+)``", each) for each in promises]
+    named = {proof for found in proofs for proof in found}
+
+    assert all(proofs)
+    assert {
+        (file, name)
+        for file, name in named
+        if f"def {name}(" not in (ROOT / file).read_text(encoding="utf-8")
+    } == set()

@@ -6,6 +6,7 @@ import os
 import random
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,15 +147,18 @@ def test_a_worker_waits_for_a_locked_file(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A folder that is full soon."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=24m", "none"]
-    if subprocess.run(["mount", *options, folder], check=False).returncode:
-        missing("no small disk can be mounted")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    # Each run of pytest closes the folder of its temporary ones to other users.
+    with tempfile.TemporaryDirectory(prefix="ecotone-disk-") as parent:
+        folder = Path(parent) / "disk"
+        folder.mkdir()
+        Path(parent).chmod(0o755)
+        options = ["-t", "tmpfs", "-o", "size=24m", "none"]
+        if subprocess.run(["mount", *options, folder], check=False).returncode:
+            missing("no small disk can be mounted")
+        yield folder
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def fill(folder: Path) -> Path:
@@ -192,10 +196,6 @@ def test_a_full_disk_of_postgresql_loses_nothing(
 ) -> None:
     """The worker goes on when there is room again."""
     own_postgresql.give(small_disk)
-    for folder in small_disk.parents:
-        # Temporary folders are closed to other users.
-        if not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o001)
     engine = sa.create_engine(own_postgresql.url, isolation_level="AUTOCOMMIT")
     with engine.connect() as one:
         one.exec_driver_sql(f"CREATE TABLESPACE small LOCATION '{small_disk}'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import typing as t
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -196,17 +197,19 @@ def test_each_handler_of_an_event_has_a_message(loft: Loft) -> None:
 
 
 @pytest.mark.parametrize(
-    "delay",
+    "in_an_hour",
     [
-        3_600_000,
-        datetime.timedelta(hours=1),
-        datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1),
+        lambda: 3_600_000,
+        lambda: datetime.timedelta(hours=1),
+        lambda: datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1),
     ],
     ids=["milliseconds", "timedelta", "datetime"],
 )
-def test_a_delay_is_given_with_the_message(loft: Loft, delay: t.Any) -> None:
+def test_a_delay_is_given_with_the_message(
+    loft: Loft, in_an_hour: Callable[[], t.Any]
+) -> None:
     """In milliseconds, as a timedelta or as the moment when it is due."""
-    loft.send(Fly("later"), deliveryDelay=delay)
+    loft.send(Fly("later"), deliveryDelay=in_an_hour())
     loft.send(Fly("now"))
     loft.run()
     assert [command for _, command, _ in loft.seen] == [Fly("now")]

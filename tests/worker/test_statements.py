@@ -30,7 +30,7 @@ def step(press: Press, length: int) -> int:
     """How many statements to go on at a time; servers take their time."""
     if not os.environ.get(_IN_FULL):
         return _STRIDE
-    return length if press.engine.dialect.name == "sqlite" else 2 * length
+    return length if press.engine.dialect.name == "sqlite" else 3 * length
 
 
 @pytest.mark.parametrize("length", [1, 3])

@@ -286,7 +286,10 @@ def _signals(stopping: Stopping, outcome: Outcome) -> Iterator[None]:
         stopping.request()
 
     def dump(number: int, frame: types.FrameType | None) -> None:
-        click.echo(f"{outcome}", err=True)
+        click.echo(
+            f"{outcome.handled} messages handled, {outcome.failed} failed so far.",
+            err=True,
+        )
         faulthandler.dump_traceback(all_threads=True)
 
     if threading.current_thread() is not threading.main_thread():

@@ -24,7 +24,7 @@ from .queues import Ignored
 from .queues import ROWS
 
 _ROUNDS = 11
-_COUNT = 1_000
+_COUNT = 2_000
 _FLOOR = "the driver, ten at once"
 _TAKE = """
 DELETE FROM ecotone_message WHERE id IN (
@@ -42,7 +42,7 @@ def main() -> None:
 def _report(url: str) -> None:
     ours = {
         f"batch of {size}": Application(url, [DatabaseChannel(ROWS, batch=size)])
-        for size in (10, 100)
+        for size in (10, 100, 500)
     }
     first = next(iter(ours.values()))
 

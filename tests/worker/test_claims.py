@@ -65,6 +65,33 @@ def test_a_claim_does_not_sort_a_channel_taken_for_empty(postgres_url: str) -> N
     assert not [plan for plan in plans if "Sort" in plan]
 
 
+def test_plans_that_were_made_for_an_empty_queue_are_not_kept(
+    postgres_url: str,
+) -> None:
+    """PostgreSQL plans each claim anew; the statements of others stay prepared."""
+    app = Flask("claims")
+    app.config["SQLALCHEMY_DATABASE_URI"] = postgres_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"pool_size": 1, "max_overflow": 0}
+    db = SQLAlchemy(app)
+    ecotone = Ecotone(app, packages=[], channels=[DatabaseChannel("orders")])
+    with app.app_context():
+        db.create_all()
+        ecotone.compile()
+        channel = app.extensions["ecotone"].messaging.channels.get("orders")
+        (source,) = channel.sources()
+        for _ in range(10):
+            source.recover()
+            source.claim(5)
+        with db.engine.connect() as connection:
+            for _ in range(10):
+                connection.execute(sa.text("SELECT 'of others'"))
+            prepared = connection.scalars(
+                sa.text("SELECT statement FROM pg_prepared_statements")
+            ).all()
+    assert any("of others" in statement for statement in prepared)
+    assert not any(messages.name in statement for statement in prepared)
+
+
 def _publish(db: SQLAlchemy, event: type, count: int) -> None:
     """Publish an event, and have many copies of the message."""
     event_bus.publish(event(0))

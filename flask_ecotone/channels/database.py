@@ -28,6 +28,7 @@ from .opening import Databases
 from .protocols import Capability
 from .protocols import Envelope
 from .protocols import FinalFailure
+from .protocols import Inserting
 from .protocols import OnExhausted
 
 #: On PostgreSQL workers are woken by a notification with the name of the channel.
@@ -99,7 +100,7 @@ class DatabaseChannel:
         return OpenDatabaseChannel(self, surroundings.database)
 
 
-class OpenDatabaseChannel:
+class OpenDatabaseChannel(Inserting):
     """A :class:`DatabaseChannel` of one application."""
 
     capabilities: t.Final = CAPABILITIES

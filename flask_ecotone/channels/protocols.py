@@ -7,6 +7,7 @@ which are messages in writing.
 
 from __future__ import annotations
 
+import abc
 import enum
 import typing as t
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from dataclasses import replace
 from ..errors import ConfigurationError
 from ..errors import did_you_mean
 from ..message import Message
+
+if t.TYPE_CHECKING:
+    import sqlalchemy as sa
 
 #: Where a failed message is given up without a word.
 NULL_CHANNEL: t.Final = "nullChannel"
@@ -306,6 +310,14 @@ class Channel(t.Protocol):
     def sources(self) -> Sequence[Source]:
         """Return where its messages are; empty if it is only sent to."""
         ...
+
+
+class Inserting(abc.ABC):
+    """A channel in the database that the session leads to."""
+
+    @abc.abstractmethod
+    def insert(self, connection: sa.Connection, envelopes: Sequence[Envelope]) -> None:
+        """Take messages in a transaction of the caller."""
 
 
 @t.runtime_checkable

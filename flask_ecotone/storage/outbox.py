@@ -6,10 +6,13 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
 
+import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
+from ..channels.protocols import Inserting
 from ..channels.protocols import Post
 from ..message import Message
+from .apart import apart
 from .session import EcotoneSession
 from .staging import stage
 
@@ -48,6 +51,8 @@ class SessionOutbox:
             return
         self._prepare()
         session = self._session()
+        if len(posts) == 1 and _is_sent_apart(session, posts[0]):
+            return
         stage(session, posts)
         try:
             EcotoneSession.commit_for_good(session)
@@ -58,3 +63,15 @@ class SessionOutbox:
     def collecting(self, proceed: Callable[[Message], t.Any]) -> t.Any:
         """Return the call itself: the session collects."""
         return proceed
+
+
+def _is_sent_apart(session: sa_orm.Session, post: Post) -> bool:
+    """Send a message that is all there is to commit, without the session."""
+    channel, envelope = post
+    if not isinstance(channel, Inserting):
+        return False
+    engine = session.get_bind()
+    if not isinstance(engine, sa.Engine):
+        return False  # the session joins a transaction of somebody else
+    apart(engine, lambda one: channel.insert(one, [envelope]), is_one_statement=True)
+    return True

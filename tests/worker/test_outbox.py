@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import typing as t
 
 import pytest
+import sqlalchemy as sa
 
 from flask_ecotone import command_bus
 from flask_ecotone import event_bus
 
 from .shop import OrderWasPlaced
 from .shop import PlaceOrder
+from .shop import Ring
 from .shop import Shop
 
 
-def ready(shop: Shop) -> int:
-    return shop.source().status().ready
+def ready(shop: Shop, channel: str = "orders") -> int:
+    return shop.source(channel).status().ready
 
 
 def test_a_command_sends_with_its_commit(shop: Shop) -> None:
@@ -66,6 +69,45 @@ def test_a_view_without_transaction_publishes_at_once(shop: Shop) -> None:
     with shop.app.app_context():
         event_bus.publish(OrderWasPlaced(1))
         assert ready(shop) == 2
+
+
+def test_a_message_alone_is_a_transaction_of_one_statement(shop: Shop) -> None:
+    """The session has no part in it; PostgreSQL is not even told to begin."""
+    with shop.app.app_context():
+        engine, seen = shop.db.engine, []
+        command_bus.send_with_routing("ring", Ring("once"))
+
+        def note(connection: sa.Connection, *args: t.Any) -> None:
+            driver = t.cast(t.Any, connection.connection.dbapi_connection)
+            seen.append((args[1].split()[0], getattr(driver, "autocommit", None)))
+
+        sa.event.listen(engine, "before_cursor_execute", note)
+        command_bus.send_with_routing("ring", Ring("twice"))
+        sa.event.remove(engine, "before_cursor_execute", note)
+        assert not shop.db.session().in_transaction()
+    assert ready(shop, "bell") == 2
+    assert [word for word, _ in seen if word == "INSERT"] == ["INSERT"]
+    if engine.dialect.name == "postgresql":
+        assert seen == [("INSERT", True)]
+
+
+def test_a_message_alone_joins_the_transaction_that_the_session_joins(
+    shop: Shop,
+) -> None:
+    """A test suite that rolls back what each test did takes it along."""
+    with shop.app.app_context():
+        engines, engine = shop.db.engines, shop.db.engine
+        with engine.connect() as connection:
+            around = connection.begin()
+            engines[None] = t.cast(t.Any, connection)
+            try:
+                command_bus.send_with_routing("ring", Ring("never"))
+            finally:
+                engines[None] = engine
+            around.rollback()
+        assert ready(shop, "bell") == 0
+        command_bus.send_with_routing("ring", Ring("once"))
+    assert ready(shop, "bell") == 1
 
 
 def test_a_rolled_back_savepoint_takes_its_messages_along(shop: Shop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.dialects import mysql
 from sqlalchemy.pool import NullPool
 
 from flask_ecotone import DatabaseChannel
@@ -277,6 +279,34 @@ def test_migrations_see_them(database_url: str, tmp_path: Path) -> None:
     flask("check")
     flask("downgrade", "base")
     assert found_tables(database_url) == ["alembic_version"]
+
+
+def test_mysql_is_imported_where_it_is_used() -> None:
+    """Other applications don't have its dialect in their memory."""
+    code = "import sys, flask_ecotone.storage.tables; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True
+    )
+    imported = done.stdout.split()
+    assert "sqlalchemy" in imported
+    assert "sqlalchemy.dialects.mysql" not in imported
+
+
+def test_the_types_of_mysql_are_called_as_there() -> None:
+    """What writes them down can be imported; copies and pickles have them, too."""
+    dialect = mysql.dialect()
+    kept = pickle.loads(pickle.dumps(tables.metadata)).tables["ecotone_message"]
+    for name, type_ in (("headers", mysql.LONGTEXT), ("body", mysql.LONGBLOB)):
+        for table in (
+            tables.messages,
+            tables.messages.to_metadata(sa.MetaData()),
+            kept,
+        ):
+            found = table.c[name].type.dialect_impl(dialect)
+            assert found.compile(dialect) == type_().compile(dialect)
+            assert repr(found) == repr(type_())
+            assert getattr(mysql, type(found).__name__) is type_
+            assert type(found).__module__ == mysql.__name__
 
 
 def test_the_clock_of_the_database(database_url: str) -> None:

@@ -328,9 +328,11 @@ def _replayed(row: t.Any) -> Envelope:
 def _replays(envelope: Envelope) -> int:
     try:
         values = msgspec.json.decode(envelope.headers, type=dict[str, t.Any])
-        return int(values.get(REPLAYS, 0))
-    except (msgspec.MsgspecError, TypeError, ValueError):
+    except msgspec.MsgspecError:
         return 0
+    found = values.get(REPLAYS)
+    # What isn't a number of ours must not keep the message from being stored.
+    return found if isinstance(found, int) and 0 <= found < 2**31 - 1 else 0
 
 
 def _conditions(filters: dict[str, t.Any]) -> list[t.Any]:

@@ -16,6 +16,7 @@ from ..errors import MessagingError
 from ..storage.apart import apart
 from ..storage.tables import dead_letters
 from ..storage.tables import now_ms
+from ..storage.tables import readable
 from .database import OpenDatabaseChannel
 from .database_source import DatabaseSource
 from .opening import Databases
@@ -258,10 +259,10 @@ class DeadLetter:
         digest = hashlib.sha256(key).digest()
         values: dict[str, t.Any] = {
             "channel": channel,
-            "message_type": message_type[:255],
-            "error_class": failure.error_class[:255],
-            "error_message": failure.error_message,
-            "traceback": failure.traceback,
+            "message_type": readable(message_type, 255),
+            "error_class": readable(failure.error_class, 255),
+            "error_message": readable(failure.error_message),
+            "traceback": readable(failure.traceback),
             "headers": envelope.headers,
             "body": envelope.body,
             "last_failed_at": now_ms(),
@@ -324,9 +325,11 @@ def _replayed(row: t.Any) -> Envelope:
 def _replays(envelope: Envelope) -> int:
     try:
         values = msgspec.json.decode(envelope.headers, type=dict[str, t.Any])
-        return int(values.get(REPLAYS, 0))
-    except (msgspec.MsgspecError, TypeError, ValueError):
+    except msgspec.MsgspecError:
         return 0
+    found = values.get(REPLAYS)
+    # What isn't a number of ours must not keep the message from being stored.
+    return found if isinstance(found, int) and 0 <= found < 2**31 - 1 else 0
 
 
 def _conditions(filters: dict[str, t.Any]) -> list[t.Any]:

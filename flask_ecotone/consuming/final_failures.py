@@ -25,6 +25,11 @@ FIRST_FAILED: t.Final = "ecotone.first_failed_at"
 _RESENDING: t.Final = RetryTemplate(1000, 2.0, 600_000, None)
 
 
+#: What headers may say: whoever writes them must not make a message impossible to end.
+_MOST: t.Final = 1_000_000
+_LATEST: t.Final = 2**53
+
+
 class GivenBackError(Exception):
     """A message failed for good and keeps its place: the worker gives it back.
 
@@ -135,7 +140,7 @@ class FinalFailures:
             str(error),
             "".join(traceback.format_exception(error)),
             max(attempts, delivery.attempts),
-            number(headers.get(FIRST_FAILED)) or None,
+            number(headers.get(FIRST_FAILED), _LATEST) or None,
         )
         if headers:
             written = self._writing.headers(without_retries(headers))
@@ -150,9 +155,11 @@ def without_retries(headers: dict[str, t.Any]) -> dict[str, t.Any]:
     return {name: value for name, value in headers.items() if name not in own}
 
 
-def number(value: t.Any) -> int:
-    """Return a header that counts; 0 unless it does."""
-    return value if isinstance(value, int) else 0
+def number(value: t.Any, most: int = _MOST) -> int:
+    """Return a header that counts, up to a limit; 0 unless it does."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return 0
+    return max(0, min(value, most))
 
 
 def class_name(error: BaseException) -> str:

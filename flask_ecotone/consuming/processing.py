@@ -16,6 +16,7 @@ from ..channels.protocols import Delivery
 from ..channels.protocols import Envelope
 from ..channels.protocols import Post
 from ..channels.protocols import Source
+from ..errors import ConfigurationError
 from ..errors import ConversionError
 from ..errors import EcotoneError
 from ..errors import LeaseLostError
@@ -209,15 +210,23 @@ class Processor:
             return error
         return None
 
-    def fail(self, source: Source, delivery: Delivery, error: Exception) -> None:
+    def fail(
+        self,
+        source: Source,
+        delivery: Delivery,
+        error: Exception,
+        *,
+        is_on_its_way: bool = False,
+    ) -> None:
         """Decide what becomes of a delivery that failed.
 
+        :param is_on_its_way: Whether its endpoint has nothing to do with that.
         :raises GivenBackError: It is to be given back.
         :raises OutageError: The database is gone.
         """
         try:
             with self._environment.context():
-                endpoint = self.endpoint_of(delivery)
+                endpoint = None if is_on_its_way else self.endpoint_of(delivery)
                 self._fail(source, delivery, endpoint, error, may_retry=True)
         except LeaseLostError as lost:
             self._log.warning("%s", lost)
@@ -311,10 +320,10 @@ class Processor:
     def _outage(self, error: Exception) -> Exception:
         return OutageError(str(error)) if self.is_outage(error) else error
 
-    def forward(self, source: Source, deliveries: Sequence[Delivery]) -> bool:
+    def forward(self, source: Source, deliveries: Sequence[Delivery]) -> int:
         """Send deliveries to the next channels on their way, all in one transaction.
 
-        :return: Whether they were sent.
+        :return: How many were sent.
         :raises GivenBackError: It failed, and they are to be given back.
         :raises OutageError: The database is gone.
         """
@@ -322,9 +331,16 @@ class Processor:
         assert channels is not None
         staged: list[Post] = []
         others: dict[str, list[Envelope]] = {}
+        sent: list[Delivery] = []
         for delivery in deliveries:
             name, envelope = self._next(delivery)
-            channel = channels.get(name)
+            try:
+                channel = channels.get(name)
+            except ConfigurationError as error:
+                # It was taken out of the application, and the message is still here.
+                self.fail(source, delivery, error, is_on_its_way=True)
+                continue
+            sent.append(delivery)
             if Capability.TRANSACTIONAL in channel.capabilities:
                 staged.append((channel, envelope))
             else:
@@ -335,7 +351,7 @@ class Processor:
         def send() -> None:
             channels.outbox.put(staged)
             if is_joined:
-                source.acknowledge(deliveries)
+                source.acknowledge(sent)
             # Before they are gone for good: rather twice than not at all.
             for name, envelopes in others.items():
                 channels.get(name).send(envelopes)
@@ -344,28 +360,18 @@ class Processor:
             with self._environment.context():
                 self._in_tenant(source, lambda: _run(transaction, send))
                 if not is_joined:
-                    source.acknowledge(deliveries)
-            return True
+                    source.acknowledge(sent)
+            return len(sent)
         except LeaseLostError as error:
             # Those that are still ours can go with the next ones.
             self._log.warning("%s", error)
-            source.release(deliveries)
+            source.release(sent)
         except Exception as error:
             if self._environment.is_outage(error):
                 raise OutageError(str(error)) from error
-            for delivery in deliveries:
-                self._fail(source, delivery, None, error, may_retry=True)
-        return False
-
-    def slip_of(self, delivery: Delivery) -> Sequence[str]:
-        """Return the channels that a delivery is still to pass."""
-        if ROUTING_SLIP not in delivery.envelope.headers:
-            return ()
-        try:
-            slip = read_headers(delivery.envelope).get(ROUTING_SLIP)
-        except ConversionError:
-            return ()
-        return slip if isinstance(slip, list) else ()
+            for delivery in sent:
+                self.fail(source, delivery, error, is_on_its_way=True)
+        return 0
 
     def endpoint_of(self, delivery: Delivery) -> Endpoint | None:
         """Return whom a delivery is for, if there is such an endpoint."""

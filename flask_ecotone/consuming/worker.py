@@ -16,6 +16,7 @@ from logging import Logger
 from ..channels.protocols import Delivery
 from ..channels.protocols import Source
 from ..definitions import Timing
+from ..handling.writing import slip_of
 from .company import Company
 from .final_failures import GivenBackError
 from .leases import Leases
@@ -281,11 +282,11 @@ class Worker:
         self, source: Source, waiting: list[Delivery], finished: list[Delivery]
     ) -> None:
         """Handle what waits, and take from it what is done."""
-        travelling = [each for each in waiting if self._processor.slip_of(each)]
+        travelling = [each for each in waiting if slip_of(each.envelope)]
         if travelling:
-            is_success = self._processor.forward(source, travelling)
-            for _ in travelling:
-                self.outcome.count(is_success=is_success)
+            sent = self._processor.forward(source, travelling)
+            for number in range(len(travelling)):
+                self.outcome.count(is_success=number < sent)
             gone = {each.position for each in travelling}
             waiting[:] = [each for each in waiting if each.position not in gone]
         self._work_together(source, waiting)

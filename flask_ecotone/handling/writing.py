@@ -8,6 +8,7 @@ import importlib
 import sys
 import types
 import typing as t
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ from ..conversion import MediaType
 from ..conversion import PYTHON
 from ..definitions import mark_of
 from ..definitions import NamedEventMark
+from ..discovery.packages import SKIPPED
 from ..errors import ConfigurationError
 from ..errors import ConversionError
 from ..errors import MessagingError
@@ -49,11 +51,19 @@ class Writing:
     """Writes and reads the messages of one system.
 
     :param names: Event name → class.
+    :param modules: Names of modules of the application. Only what is in their packages
+        is imported because a message says so.
     """
 
-    def __init__(self, conversion: Conversion, names: Mapping[str, type]) -> None:
+    def __init__(
+        self,
+        conversion: Conversion,
+        names: Mapping[str, type],
+        modules: Iterable[str] = (),
+    ) -> None:
         self._conversion = conversion
         self._by_name = names
+        self._packages = frozenset(map(_package, modules))
         self._names: dict[type, str] = {}
         self._classes: dict[str, type] = {}
 
@@ -157,7 +167,7 @@ class Writing:
     def _payload(
         self,
         envelope: Envelope,
-        name: str | None,
+        name: t.Any,
         media_type: str | None,
         accepted: tuple[type, ...],
     ) -> t.Any:
@@ -185,12 +195,16 @@ class Writing:
             self._classes.setdefault(name, cls)
         return name
 
-    def _class_of(self, name: str, accepted: tuple[type, ...]) -> type:
+    def _class_of(self, name: t.Any, accepted: tuple[type, ...]) -> type:
+        if not isinstance(name, str):
+            raise ConversionError(
+                f"The header {TYPE_ID!r} is {name!r:.80}. It is the name of a class."
+            )
         cls = self._by_name.get(name) or self._classes.get(name)
         if cls is None:
             cls = next((c for c in accepted if self._name_of(c) == name), None)
         if cls is None:
-            cls = self._classes[name] = _imported(name)
+            cls = self._classes[name] = self._found(name, accepted)
         if accepted and cls.__module__ != "builtins":
             if not any(issubclass(cls, each) for each in accepted):
                 expected = ", ".join(each.__qualname__ for each in accepted)
@@ -198,6 +212,40 @@ class Writing:
                     f"The message is a {name}, and its endpoint takes {expected}."
                 )
         return cls
+
+    def _found(self, name: str, accepted: tuple[type, ...]) -> type:
+        module, _, path = name.partition(":")
+        if module == "builtins":
+            found = type(None) if path == "NoneType" else getattr(builtins, path, None)
+        else:
+            try:
+                found = sys.modules.get(module)
+                if found is None and self._may_import(module, accepted):
+                    found = importlib.import_module(module)
+                for part in path.split(".") if found is not None else ():
+                    found = getattr(found, part)
+            except (ImportError, AttributeError, ValueError) as error:
+                raise ConversionError(
+                    f"The message is a {name:.200}, and there is no such class:"
+                    f" {error!s:.200}. If it was renamed, name events with"
+                    " @named_event, which stays."
+                ) from error
+            if found is None:
+                raise ConversionError(
+                    f"The message is a {name:.200}, and there is no such class in the"
+                    " application. A message has only modules of the application"
+                    " imported: import this one where its handler is."
+                )
+        if not isinstance(found, type):
+            raise ConversionError(f"The message is a {name:.200}, which is no class.")
+        return found
+
+    def _may_import(self, module: str, accepted: tuple[type, ...]) -> bool:
+        if not SKIPPED.isdisjoint(module.split(".")):
+            return False
+        package = _package(module)
+        known = (_package(each.__module__) for each in accepted)
+        return package in self._packages or package in known
 
 
 def read_headers(envelope: Envelope) -> dict[str, t.Any]:
@@ -213,25 +261,21 @@ def read_headers(envelope: Envelope) -> dict[str, t.Any]:
         ) from error
 
 
-def _imported(name: str) -> type:
-    module, _, path = name.partition(":")
-    if module == "builtins":
-        found = getattr(builtins, path, None)
-        if path == "NoneType":
-            found = type(None)
-    else:
-        try:
-            found = sys.modules.get(module) or importlib.import_module(module)
-            for part in path.split("."):
-                found = getattr(found, part)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConversionError(
-                f"The message is a {name}, and there is no such class: {error}. If it"
-                " was renamed, name events with @named_event, which stays."
-            ) from error
-    if not isinstance(found, type):
-        raise ConversionError(f"The message is a {name}, which is no class.")
-    return found
+def slip_of(envelope: Envelope) -> Sequence[str]:
+    """Return the channels that a message in writing is still to pass."""
+    if ROUTING_SLIP not in envelope.headers:
+        return ()
+    try:
+        slip = read_headers(envelope).get(ROUTING_SLIP)
+    except ConversionError:
+        return ()
+    if not isinstance(slip, list) or not all(isinstance(n, str) for n in slip):
+        return ()
+    return slip
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _is_foreign(media_type: str | None) -> bool:

@@ -20,6 +20,7 @@ from ..errors import MessagingError
 from .apart import apart
 from .tables import handled
 from .tables import now_ms
+from .tables import readable
 
 _h = handled.c
 _noted: dict[str, t.Any] = {
@@ -173,8 +174,8 @@ class Handled:
         """Return what :data:`NOTE_NEW` is executed with."""
         return {
             "new_digest": self._digest(key, endpoint_id),
-            "new_key": _readable(key, 255),
-            "new_endpoint": _readable(endpoint_id, 512),
+            "new_key": readable(key, 255),
+            "new_endpoint": readable(endpoint_id, 512),
         }
 
     def arrays(self, notes: Iterable[tuple[str, str]]) -> dict[str, list[t.Any]]:
@@ -215,7 +216,7 @@ def remove_expired(
     is_expired = _h.handled_at < now - older_than // timedelta(milliseconds=1)
     chosen = sa.select(_h.digest).where(is_expired)
     if endpoint_id is not None:
-        chosen = chosen.where(_h.endpoint_id == _readable(endpoint_id, 512))
+        chosen = chosen.where(_h.endpoint_id == readable(endpoint_id, 512))
     chosen = chosen.order_by(_h.handled_at).limit(batch)
     chosen = chosen.with_for_update(skip_locked=True)
     # Somebody may have removed a row and noted its key anew.
@@ -238,9 +239,3 @@ def remove_expired(
             on_batch(removed)
         if found < batch:
             return total
-
-
-def _readable(text: str, length: int) -> str:
-    # What no database stores as text must not make a message impossible to handle.
-    text = text.replace("\0", "\ufffd")[:length]
-    return text.encode(errors="replace").decode()

@@ -235,6 +235,15 @@ def ensure(engine: sa.Engine) -> None:
         _known[engine] = True
 
 
+def readable(text: str, length: int | None = None) -> str:
+    """Return a text without what no database stores as text.
+
+    Whatever a message or an error says must not keep a row from being stored.
+    """
+    text = text.replace("\0", "\ufffd")[:length]
+    return text.encode(errors="replace").decode()
+
+
 def forget(engine: sa.Engine) -> None:
     """Look again whether our tables are there when an engine is used next."""
     _known.pop(engine, None)

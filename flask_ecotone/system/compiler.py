@@ -172,7 +172,9 @@ class _Compiler:
             catalogue.named_events,
             Deferred(configuration.deferred, self._load, configuration.hint),
         )
-        self._writing = Writing(conversion, catalogue.named_events)
+        modules = [m.plain.__module__ for m in catalogue.handlers]
+        modules += [module.name for module in configuration.deferred]
+        self._writing = Writing(conversion, catalogue.named_events, modules)
         self._system.channels = configuration.channels
         self._system.writing = self._writing
         self._handlers_of = configuration.load

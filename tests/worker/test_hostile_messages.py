@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import typing as t
+from pathlib import Path
 
 import pytest
 
@@ -14,70 +16,92 @@ from .shop import OrderWasPlaced
 from .shop import Shop
 
 _TYPE = f"{OrderWasPlaced.__module__}:{OrderWasPlaced.__qualname__}"
+_HOSTILE: list[t.Any] = [
+    "",
+    "null",
+    "[]",
+    '"routingSlip"',
+    "{",
+    {"__TypeId__": 5},
+    {"__TypeId__": ["x"]},
+    {"__TypeId__": ""},
+    {"__TypeId__": ":"},
+    {"__TypeId__": "x" * 100_000},
+    {"__TypeId__": "\0"},
+    {"__TypeId__": "\ud800"},
+    {"__TypeId__": "builtins:type"},
+    {"__TypeId__": "builtins:exec"},
+    {"__TypeId__": "subprocess:Popen"},
+    {"__TypeId__": "x:y", "routingSlip": ["nowhere"]},
+    {"__TypeId__": "x:y", "routingSlip": [["x"]]},
+    {"__TypeId__": "x:y", "routingSlip": [5]},
+    {"__TypeId__": "x:y", "routingSlip": {}},
+    {"__TypeId__": "x:y", "routingSlip": "orders"},
+    {"__TypeId__": "x:y", "ecotone_retry_number": 10**30},
+    {"__TypeId__": "x:y", "ecotone_retry_number": -5},
+    {"__TypeId__": "x:y", "ecotone_retry_number": True},
+    {"__TypeId__": "x:y", "ecotone_retry_number": 2**31 - 1},
+    {"__TypeId__": "x:y", "ecotone.first_failed_at": 10**30},
+    {"__TypeId__": "x:y", "ecotone.dlq.message_replied": 10**30},
+    {"__TypeId__": "x:y", "ecotone.dlq.message_replied": "\0"},
+    {"__TypeId__": "x:y", "ecotone.bus": ["a"]},
+    {"__TypeId__": "x:y", "id": 5, "correlationId": {}, "timestamp": "now"},
+    {"__TypeId__": "x:y", "huge": "x" * 2_000_000},
+    {"__TypeId__": "x:y", "\0": "\0"},
+]
 
 
 @pytest.fixture(params=["message", "batch"])
 def shop(database_url: str, request: pytest.FixtureRequest) -> Shop:
     """A shop whose worker handles messages one by one, or several together."""
-    return Shop(database_url, lease=1, transaction=request.param)
+    return Shop(database_url, lease=30, transaction=request.param)
 
 
-def send(shop: Shop, headers: t.Any, body: bytes = b'{"number": 1}') -> None:
-    """Put a message, and one that is well, into the channel."""
-    written = headers if isinstance(headers, str) else json.dumps(headers)
+def send(shop: Shop, *headers: t.Any) -> None:
+    """Put messages into the channel, and behind them one that is well."""
+    written = [h if isinstance(h, str) else json.dumps(h) for h in headers]
     with shop.app.app_context():
-        channel = shop.messaging.channels.get("orders")
-        channel.send([Envelope("mail", "hostile", body, written)])
+        shop.messaging.channels.get("orders").send(
+            [Envelope("mail", f"m{n}", b"{}", each) for n, each in enumerate(written)]
+        )
         shop.db.session.commit()
         event_bus.publish(OrderWasPlaced(2))
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        "",
-        "null",
-        "[]",
-        '"routingSlip"',
-        "{",
-        {"__TypeId__": 5},
-        {"__TypeId__": ["x"]},
-        {"__TypeId__": ""},
-        {"__TypeId__": ":"},
-        {"__TypeId__": "x" * 100_000},
-        {"__TypeId__": "\0"},
-        {"__TypeId__": "\ud800"},
-        {"__TypeId__": "builtins:type"},
-        {"__TypeId__": "builtins:exec"},
-        {"__TypeId__": "subprocess:Popen"},
-        {"__TypeId__": "x:y", "routingSlip": ["nowhere"]},
-        {"__TypeId__": "x:y", "routingSlip": [["x"]]},
-        {"__TypeId__": "x:y", "routingSlip": [5]},
-        {"__TypeId__": "x:y", "routingSlip": {}},
-        {"__TypeId__": "x:y", "routingSlip": "orders"},
-        {"__TypeId__": "x:y", "ecotone_retry_number": 10**30},
-        {"__TypeId__": "x:y", "ecotone_retry_number": -5},
-        {"__TypeId__": "x:y", "ecotone_retry_number": True},
-        {"__TypeId__": "x:y", "ecotone_retry_number": 2**31 - 1},
-        {"__TypeId__": "x:y", "ecotone.first_failed_at": 10**30},
-        {"__TypeId__": "x:y", "ecotone.dlq.message_replied": 10**30},
-        {"__TypeId__": "x:y", "ecotone.dlq.message_replied": "\0"},
-        {"__TypeId__": "x:y", "ecotone.bus": ["a"]},
-        {"__TypeId__": "x:y", "id": 5, "correlationId": {}, "timestamp": "now"},
-        {"__TypeId__": "x:y", "huge": "x" * 2_000_000},
-        {"__TypeId__": "x:y", "\0": "\0"},
-    ],
-    ids=repr and (lambda h: str(h)[:60].encode("ascii", "replace").decode()),
-)
-def test_what_is_not_well_is_parked_and_its_neighbours_pass(
-    shop: Shop, headers: t.Any
-) -> None:
-    """Whatever its headers are; the worker goes on."""
-    send(shop, headers)
+def test_whatever_headers_say_the_worker_goes_on(shop: Shop) -> None:
+    """Each of the messages is parked, or waits for a release that knows its channel."""
+    send(shop, *_HOSTILE)
     outcome = shop.work()
     assert outcome.reason == "no messages"
     assert shop.effects() == [("mail", 2), ("pack", 2)]
     status = shop.source().status()
-    letters = shop.messaging.dead_letters.list()
-    assert len(letters) + status.delayed == 1, (letters, status)
-    assert status.in_flight == 0
+    assert (status.ready, status.in_flight) == (0, 0)
+    letters = shop.messaging.dead_letters.list(100)
+    assert len(letters) + status.delayed == len(_HOSTILE)
+    assert status.delayed == 1  # on its way to a channel that isn't there
+
+
+def test_a_message_has_no_module_imported_that_is_not_of_the_application(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading it runs no code; what its endpoint doesn't take is refused, too."""
+    (tmp_path / "foreign_module.py").write_text("class Order:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = f"{Path.__module__}:PurePath"
+    send(shop, {"__TypeId__": "foreign_module:Order"}, {"__TypeId__": loaded})
+    shop.work()
+    assert "foreign_module" not in sys.modules
+    said = {each.error_message for each in shop.messaging.dead_letters.list()}
+    assert len(said) == 2
+    assert any("only modules of the application" in each for each in said)
+    assert any("its endpoint takes OrderWasPlaced" in each for each in said)
+
+
+def test_an_error_that_no_database_can_store_is_parked(shop: Shop) -> None:
+    """What can't be stored of its text is replaced; it isn't tried for ever."""
+    shop.errors["pack"] = ValueError("a\0b")
+    send(shop)
+    shop.work()
+    (parked,) = shop.messaging.dead_letters.list()
+    assert parked.error_message == "a\ufffdb"
+    assert shop.source().status().in_flight == 0

@@ -167,3 +167,37 @@ def test_a_lost_lease_holds_up_no_other_message(post: Post) -> None:
     with post.engine.connect() as connection:
         held = sa.select(messages.c.id).where(messages.c.token.is_not(None))
         assert connection.scalars(held).all() == stolen
+
+
+def test_a_channel_that_was_taken_away_stops_nobody(post: Post) -> None:
+    """What is on its way to it is tried again later, and its neighbours pass."""
+    post.send("card", 1)
+    post.send("letter", 2)
+    channels = post.messaging.channels
+    del channels._opened["near"]
+    outcome = post.work("outbox")
+    assert (outcome.handled, outcome.failed) == (1, 1)
+    assert channels.get("outbox").sources()[0].status().delayed == 1
+    assert post.ready("abroad") == 1
+
+
+def test_a_lost_lease_of_what_cannot_be_sent_on_stops_nobody(post: Post) -> None:
+    """Somebody else has the message now, and decides."""
+    post.send("card", 1)
+    near = post.messaging.channels.get("near")
+
+    def lose_and_fail(envelopes: t.Any) -> None:
+        raise OSError("gone")
+
+    source = post.messaging.channels.get("outbox").sources()[0]
+    requeue = source.requeue
+
+    def requeue_late(*arguments: t.Any) -> None:
+        with post.engine.begin() as connection:
+            connection.execute(sa.update(messages).values(token="somebody else's"))
+        requeue(*arguments)
+
+    near.send = lose_and_fail
+    source.requeue = requeue_late
+    outcome = post.work("outbox")
+    assert (outcome.failed, outcome.reason) == (1, "no messages")

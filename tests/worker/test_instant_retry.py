@@ -58,7 +58,8 @@ class Bank:
 
         def deposit(command: Deposit) -> None:
             self.attempts += 1
-            account = db.session.get_one(Account, command.id)
+            account = db.session.get(Account, command.id)
+            assert account is not None
             account.balance += command.amount
             if self.races:
                 self.races -= 1

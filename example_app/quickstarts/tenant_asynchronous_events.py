@@ -90,8 +90,8 @@ def greet(
     event: CustomerWasRegistered, tenant: Annotated[str, Header("tenant")]
 ) -> None:
     """Write a letter, later, in the database that the message came from."""
-    customer = db.session.get_one(Customer, event.number)
-    db.session.add(Greeting(text=f"{tenant} welcomes {customer.name}"))
+    name = db.session.scalar(select(Customer.name).where(Customer.id == event.number))
+    db.session.add(Greeting(text=f"{tenant} welcomes {name}"))
 
 
 @query_handler("greeting.list")

@@ -90,7 +90,8 @@ def greet(
     event: CustomerWasRegistered, tenant: Annotated[str, Header("tenant")]
 ) -> None:
     """Write a letter, later, in the database that the message came from."""
-    name = db.session.scalar(select(Customer.name).where(Customer.id == event.number))
+    named = select(Customer.name).where(Customer.number == event.number)
+    name = db.session.scalar(named)
     db.session.add(Greeting(text=f"{tenant} welcomes {name}"))
 
 

@@ -205,6 +205,8 @@ class Runner:
     def _command(self, words: list[str]) -> str:
         path = filter(None, (str(self._folder), os.environ.get("PYTHONPATH")))
         environ = {**os.environ, "NO_COLOR": "1", "PYTHONPATH": os.pathsep.join(path)}
+        # As at a terminal: lines of both outputs come in the order they were written.
+        environ["PYTHONUNBUFFERED"] = "1"
         while "=" in words[0]:
             name, _, value = words.pop(0).partition("=")
             environ[name] = value

@@ -45,22 +45,15 @@ class AsynchronousBus:
     recovery: DelayedRetryMark | ErrorChannelMark | None
     retry: InstantRetryMark | None
     is_transactional: bool
+    _entrances: dict[str, Entrance] = field(default_factory=dict, repr=False)
     _received: dict[str, Endpoint] = field(default_factory=dict, repr=False)
 
     def entrance(self, endpoint: Endpoint) -> Entrance:
         """Return what sends a message to an endpoint."""
-        own = endpoint.entrance
-        return Entrance(
-            endpoint.id,
-            self.channel,
-            (*self.slip, *endpoint.channels),
-            own.sending if own else _NOTHING,
-            self.writing,
-            self.channels.outbox,
-            self.priority or (own.priority if own else 0),
-            lacking([self.channel, *map(self.channels.get, self.slip)]),
-            {BUS: self.name},
-        )
+        found = self._entrances.get(endpoint.id)
+        if found is None:
+            found = self._entrances[endpoint.id] = self._entrance(endpoint)
+        return found
 
     def received(self, endpoint: Endpoint) -> Endpoint:
         """Return an endpoint as a worker has it for messages of this bus."""
@@ -73,3 +66,17 @@ class AsynchronousBus:
                 is_transactional=endpoint.is_transactional and self.is_transactional,
             )
         return found
+
+    def _entrance(self, endpoint: Endpoint) -> Entrance:
+        own = endpoint.entrance
+        return Entrance(
+            endpoint.id,
+            self.channel,
+            (*self.slip, *endpoint.channels),
+            own.sending if own else _NOTHING,
+            self.writing,
+            self.channels.outbox,
+            self.priority or (own.priority if own else 0),
+            lacking([self.channel, *map(self.channels.get, self.slip)]),
+            {BUS: self.name},
+        )

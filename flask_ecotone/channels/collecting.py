@@ -6,9 +6,9 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
 from contextvars import ContextVar
-from itertools import groupby
 
 from ..message import Message
+from .protocols import deliver
 from .protocols import Post
 
 
@@ -30,7 +30,7 @@ class CollectingOutbox:
         """Collect messages, or send them if nothing collects."""
         collected = self._posts.get()
         if collected is None:
-            _send(posts)
+            deliver(posts)
         else:
             collected.extend(posts)
 
@@ -48,12 +48,7 @@ class CollectingOutbox:
                 result = proceed(message)
             finally:
                 self._posts.reset(token)
-            _send(posts)
+            deliver(posts)
             return result
 
         return collect
-
-
-def _send(posts: Sequence[Post]) -> None:
-    for channel, group in groupby(posts, key=lambda post: post[0]):
-        channel.send([envelope for _, envelope in group])

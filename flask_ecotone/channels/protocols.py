@@ -11,9 +11,11 @@ import abc
 import enum
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+from itertools import groupby
 
 from ..errors import ConfigurationError
 from ..errors import did_you_mean
@@ -356,6 +358,12 @@ class ChannelConfiguration(t.Protocol):
 
 #: A message and the channel that it goes to.
 Post = tuple[Channel, Envelope]
+
+
+def deliver(posts: Iterable[Post]) -> None:
+    """Send messages, those in a row for one channel together."""
+    for channel, group in groupby(posts, key=lambda post: post[0]):
+        channel.send([envelope for _, envelope in group])
 
 
 class Outbox(t.Protocol):

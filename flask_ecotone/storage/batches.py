@@ -5,11 +5,11 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Callable
 from contextvars import ContextVar
-from itertools import groupby
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
+from ..channels.protocols import deliver
 from ..channels.protocols import Post
 
 if t.TYPE_CHECKING:
@@ -63,8 +63,7 @@ class Batch:
 
     def send(self) -> None:
         """Send what was to be sent once it is committed."""
-        for channel, group in groupby(self._posts, key=lambda post: post[0]):
-            channel.send([envelope for _, envelope in group])
+        deliver(self._posts)
 
     def close(self) -> None:
         """Give back the connections; what isn't committed is lost."""

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
 from ..channels.protocols import Capability
+from ..channels.protocols import deliver
 from ..channels.protocols import Post
 from .batches import current
 
@@ -87,8 +88,7 @@ def _after_commit(session: sa_orm.Session) -> None:
     if batch is not None:
         batch.send_later(posts)
         return
-    for channel, group in groupby(posts, key=lambda post: post[0]):
-        channel.send([envelope for _, envelope in group])
+    deliver(posts)
 
 
 def _after_rollback(session: sa_orm.Session) -> None:

@@ -65,7 +65,7 @@ def _autocommit(engine: sa.Engine) -> Iterator[sa.Connection]:
 def _begin(engine: sa.Engine) -> Iterator[sa.Connection]:
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
-            _begin_write(connection)
+            begin_write(connection)
         elif engine.dialect.name in ("mysql", "mariadb"):
             # Repeatable reads would lock the gaps between rows, too. As a statement of
             # ours it fails as one if the connection is lost, and ends by itself.
@@ -73,8 +73,8 @@ def _begin(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
-def _begin_write(connection: sa.Connection) -> None:
-    # A read that turns into a write can't wait for SQLite's lock.
+def begin_write(connection: sa.Connection) -> None:
+    """Take SQLite's write lock: a read that turns into a write can't wait for it."""
     driver = t.cast(t.Any, connection.connection.dbapi_connection)
     if not driver.in_transaction:
         connection.exec_driver_sql("BEGIN IMMEDIATE")

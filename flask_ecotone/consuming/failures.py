@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 import traceback
 import typing as t
 from collections.abc import Callable
@@ -31,8 +30,8 @@ from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
 from .final_failures import class_name
 from .final_failures import FinalFailures
-from .final_failures import FIRST_FAILED
 from .final_failures import number
+from .final_failures import put_back
 from .final_failures import RETRY_NUMBER
 from .final_failures import without_retries
 
@@ -138,13 +137,8 @@ class Recovery:
             delay = handler.retry.delay(retried + 1, random.random())
         said = f"{type(error).__qualname__}: {error}"
         if delay is not None:
-            if Capability.DELAY not in source.capabilities:
-                delay = 0  # the retries come one after the other
-            headers[RETRY_NUMBER] = retried + 1
-            failed_at = delivery.claimed_at or int(time.time() * 1000)
-            headers.setdefault(FIRST_FAILED, failed_at)
-            written = self._system.writing.headers(headers)
-            source.requeue(delivery, delivery.envelope.postponed(delay, written))
+            writing = self._system.writing
+            delay = put_back(source, delivery, headers, delay, writing)
             self._log.warning(
                 "The message %s for %s failed and is tried again in %.1f s (%s).",
                 delivery.envelope.message_id,

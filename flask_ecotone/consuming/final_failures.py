@@ -116,16 +116,7 @@ class FinalFailures:
         retried = number(headers.get(RETRY_NUMBER))
         # How often one failed that can't be read is written nowhere.
         wait = _RESENDING.delay(retried + 1) if headers else _RESENDING.max_delay
-        if wait is None or Capability.DELAY not in source.capabilities:
-            wait = 0
-        written = None
-        if headers:
-            headers = {**headers, RETRY_NUMBER: retried + 1}
-            failed_at = delivery.claimed_at or int(time.time() * 1000)
-            headers.setdefault(FIRST_FAILED, failed_at)
-            written = self._writing.headers(headers)
-        source.requeue(delivery, delivery.envelope.postponed(wait, written))
-        return wait / 1000
+        return put_back(source, delivery, headers, wait or 0, self._writing) / 1000
 
     def _park(
         self,
@@ -148,6 +139,31 @@ class FinalFailures:
             kept = delivery.envelope.postponed(0, written)
             delivery = Delivery(kept, delivery.position, delivery.token, 0)
         parking.park(source, delivery, failure, str(headers.get(TYPE_ID) or ""))
+
+
+def put_back(
+    source: Source,
+    delivery: Delivery,
+    headers: dict[str, t.Any],
+    delay: int,
+    writing: Writing,
+) -> int:
+    """Put a failed message behind the others, and note in it that it failed once more.
+
+    :param headers: Its headers; empty if they can't be read.
+    :param delay: Milliseconds until it comes back.
+    :return: The delay, 0 if the channel can't wait: then one comes after the other.
+    """
+    if Capability.DELAY not in source.capabilities:
+        delay = 0
+    written = None
+    if headers:
+        headers = {**headers, RETRY_NUMBER: number(headers.get(RETRY_NUMBER)) + 1}
+        failed_at = delivery.claimed_at or int(time.time() * 1000)
+        headers.setdefault(FIRST_FAILED, failed_at)
+        written = writing.headers(headers)
+    source.requeue(delivery, delivery.envelope.postponed(delay, written))
+    return delay
 
 
 def without_retries(headers: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -157,18 +157,14 @@ class AppDatabases:
                 " application has no tenants. Leave the tenant out."
             )
 
-    def prepare(self) -> None:
-        """Make our tables where the session leads, if they are missing."""
-        tables.ensure(self.engine(None))
+    def prepare(self, tenant: str | None = None) -> None:
+        """Make our tables, if they are missing: for a tenant, or for the session."""
+        tables.ensure(self.engine(tenant))
 
     @property
     def has_tenants(self) -> bool:
         """Whether there are tenants."""
         return self._tenancy() is not None
-
-    def prepare_for(self, tenant: str | None) -> None:
-        """Make our tables in one database."""
-        tables.ensure(self.engine(tenant))
 
     def check_listed(self) -> None:
         """See that a worker can find the databases of all tenants.

@@ -220,21 +220,22 @@ class Messaging:
 
         :raises UnknownChannelError: One of them isn't there.
         """
-        self.check_names(names)
+        self.check_names(names, " to take messages from")
         if self._databases is not None and self.is_durable:
             self._databases.check_listed()
         found = [self.channels.get(name) for name in names]
         return lambda: [source for channel in found for source in channel.sources()]
 
-    def check_names(self, names: Sequence[str]) -> None:
+    def check_names(self, names: Sequence[str], purpose: str = "") -> None:
         """See that there are channels of some names.
 
+        :param purpose: What they are for, for errors.
         :raises UnknownChannelError: One of them isn't there.
         """
         for name in names:
             if name not in self.channels.names:
                 raise UnknownChannelError(
-                    f"There is no channel {name!r} to take messages from."
+                    f"There is no channel {name!r}{purpose}."
                     f"{did_you_mean(name, self.channels.names)} There are"
                     f" {', '.join(self.channels.names)}."
                 )

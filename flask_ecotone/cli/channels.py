@@ -10,7 +10,6 @@ import click
 from flask import current_app
 
 from ..channels.protocols import Managed
-from ..errors import did_you_mean
 from ..errors import UnknownChannelError
 from ..messaging import Messaging
 from .group import ecotone_cli
@@ -113,11 +112,5 @@ def _messaging() -> Messaging:
 
 
 def _chosen(messaging: Messaging, names: Sequence[str]) -> Sequence[str]:
-    known = messaging.channels.names
-    for name in names:
-        if name not in known:
-            raise UnknownChannelError(
-                f"There is no channel {name!r}.{did_you_mean(name, known)} There are"
-                f" {', '.join(known)}."
-            )
-    return list(dict.fromkeys(names)) or known
+    messaging.check_names(names)
+    return list(dict.fromkeys(names)) or messaging.channels.names

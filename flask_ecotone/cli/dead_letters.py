@@ -215,7 +215,7 @@ def _dead_letter(tenant: str | None) -> DeadLetter:
         )
     if tenant is None:
         targets((), False)
-    state.databases.prepare_for(tenant)
+    state.databases.prepare(tenant)
     return t.cast(DeadLetter, messaging.dead_letters)
 
 

@@ -6,6 +6,7 @@ import typing as t
 
 from ..decorators.pointcuts import EndpointMark
 from ..definitions import HeaderMark
+from ..definitions import inherited_mark_of
 from ..definitions import InstantRetryMark
 from ..definitions import Kind
 from ..definitions import PropagateHeadersMark
@@ -66,14 +67,14 @@ def _bus(system: MessagingSystem, bus_type: t.Any) -> t.Any:
     outgoing = asynchronous_bus(system, bus_type)
     method = bus_type.publish if kind is Kind.EVENT else bus_type.send
     markers = tuple(said.marker for said in marks_along(bus_type, EndpointMark))
-    retry = next(iter(marks_along(bus_type, InstantRetryMark)), None)
+    retry = inherited_mark_of(bus_type, InstantRetryMark)
     if kind is not Kind.COMMAND and retry is not None and outgoing is None:
         raise ConfigurationError(
             f"The bus {bus_type.__qualname__} ({location(bus_type)}) has"
             " @instant_retry, which repeats a whole unit of work, and only command"
             " buses have one."
         )
-    propagating = marks_along(bus_type, PropagateHeadersMark)[:1]
+    propagating = inherited_mark_of(bus_type, PropagateHeadersMark)
     plan = BusPlan(
         kind,
         system.interception(
@@ -85,7 +86,7 @@ def _bus(system: MessagingSystem, bus_type: t.Any) -> t.Any:
         ),
         None if outgoing else retry,
         not marks_along(bus_type, WithoutTransactionMark),
-        all(said.propagate for said in propagating),
+        propagating is None or propagating.propagate,
         receiver_of(system, bus_type),
         outgoing,
     )

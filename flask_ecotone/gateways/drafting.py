@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 
 from ..conversion import compile_expression
 from ..decorators.parameters import Header
@@ -71,6 +73,22 @@ def header_parts(signature: Signature) -> dict[str, Part]:
     places = _Places(signature)
     found = {p.name: _header_part(p, places) for p in signature.parameters}
     return {name: part for name, part in found.items() if part is not None}
+
+
+def split(
+    names: Sequence[str], arguments: Sequence[t.Any], headers: Mapping[str, Part]
+) -> tuple[Draft, dict[str, t.Any]]:
+    """Return a draft with the headers among arguments, and the others by their names.
+
+    :param headers: What adds those that are headers, by the name of the parameter.
+    """
+    draft, others = Draft(), {}
+    for name, argument in zip(names, arguments, strict=True):
+        if name in headers:
+            headers[name](draft, argument)
+        else:
+            others[name] = argument
+    return draft, others
 
 
 class _Places:

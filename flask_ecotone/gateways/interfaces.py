@@ -35,6 +35,7 @@ from ..system import MessagingSystem
 from .drafting import Draft
 from .drafting import header_parts
 from .drafting import parts_of
+from .drafting import split
 from .sql_messages import sent_as_message
 from .sql_methods import sql_method
 
@@ -209,12 +210,7 @@ def _repository_method(
     saves = signature.returns in (None, type(None))
 
     def send(arguments: tuple[t.Any, ...]) -> t.Any:
-        draft, payload = Draft(), {}
-        for name, argument in zip(names, arguments, strict=True):
-            if name in headers:
-                headers[name](draft, argument)
-            else:
-                payload[name] = argument
+        draft, payload = split(names, arguments, headers)
         given = tuple(payload.values())
         if not draft.headers and system.current_message is not None:
             # It is a step of what is being handled, and no message of its own.

@@ -17,8 +17,8 @@ from ..message import checked_metadata
 from ..message import Message
 from ..reflection import Signature
 from ..system import MessagingSystem
-from .drafting import Draft
 from .drafting import header_parts
+from .drafting import split
 
 Call = Callable[[tuple[t.Any, ...]], t.Any]
 
@@ -46,12 +46,7 @@ def sent_as_message(
     writes, where = isinstance(said, SqlWriteMark), marked.where
 
     def send(arguments: tuple[t.Any, ...]) -> t.Any:
-        draft, payload = Draft(), {}
-        for name, argument in zip(names, arguments, strict=True):
-            if name in headers:
-                headers[name](draft, argument)
-            else:
-                payload[name] = argument
+        draft, payload = split(names, arguments, headers)
 
         def execute(message: Message) -> t.Any:
             given = dict(zip(names, arguments, strict=True))

@@ -260,7 +260,6 @@ class DatabaseSource:
 
         Those whose lease was lost are left to who has it.
         """
-
         groups = _by_token(deliveries)
 
         def remove(connection: sa.Connection) -> None:

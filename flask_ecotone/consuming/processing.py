@@ -114,7 +114,8 @@ class Processor:
         Of those that are handled in a transaction it says nothing: there it is asked
         as part of it.
         """
-        apart = [d for d in deliveries if not self._is_joined(source, d)]
+        endpoint_of = self.endpoint_of
+        apart = [d for d in deliveries if not self._is_joined(source, endpoint_of(d))]
         if not apart:
             return set()
         try:
@@ -130,7 +131,8 @@ class Processor:
             for delivery in deliveries:
                 envelope = delivery.envelope
                 key = envelope.message_id, envelope.endpoint_id
-                if key in seen or not self._is_joined(source, delivery):
+                endpoint = self.endpoint_of(delivery)
+                if key in seen or not self._is_joined(source, endpoint):
                     break
                 if not self._is_at_home(source, delivery):
                     break
@@ -278,7 +280,7 @@ class Processor:
                 delivery, source.channel, endpoint.types
             )
             may_retry = True
-            if self._is_joined(source, delivery):
+            if self._is_joined(source, endpoint):
                 settle = self._settling(source, delivery)
                 self._system.execute(endpoint, message, settle)
                 return True
@@ -310,13 +312,12 @@ class Processor:
 
         return settle
 
-    def _is_joined(self, source: Source, delivery: Delivery) -> bool:
+    def _is_joined(self, source: Source, endpoint: Endpoint | None) -> bool:
         """Whether a message is removed in the transaction of its handler."""
         if self._environment.transaction is None:
             return False
         if Capability.TRANSACTIONAL not in source.capabilities:
             return False
-        endpoint = self.endpoint_of(delivery)
         return endpoint is not None and endpoint.is_transactional
 
     def _outage(self, error: Exception) -> Exception:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 import typing as t
-from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,17 +14,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-APPS = Path(__file__).parent.parent / "apps"
-_PATIENCE = 120.0
-_tick = threading.Event()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + _PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        _tick.wait(0.05)
+from ..processes import APPS
+from ..processes import end
+from ..processes import load_app
+from ..processes import PATIENCE
+from ..processes import until
 
 
 class Clockroom:
@@ -58,7 +48,7 @@ class Clockroom:
 
     def stop(self, worker: subprocess.Popen[str]) -> str:
         worker.send_signal(signal.SIGTERM)
-        _, said = worker.communicate(timeout=_PATIENCE)
+        _, said = worker.communicate(timeout=PATIENCE)
         return said
 
     @contextmanager
@@ -102,20 +92,12 @@ def _clockroom(
 ) -> Iterator[Clockroom]:
     monkeypatch.setenv("CLOCKROOM_DATABASE", url)
     monkeypatch.setenv("CLOCKROOM_DIRECTORY", str(directory))
-    spec = importlib.util.spec_from_file_location("clockroom", APPS / "clockroom.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "clockroom", module)
-    spec.loader.exec_module(module)
+    module = load_app("clockroom", monkeypatch)
     with module.app.app_context():
         module.db.create_all()
     room = Clockroom(url, directory, module)
     yield room
-    for worker in room.workers:
-        worker.kill()
-        worker.wait()
-        if worker.stderr is not None:
-            worker.stderr.close()
+    end(room.workers)
 
 
 def test_a_killed_worker_leaves_its_tick_to_another(clockroom: Clockroom) -> None:
@@ -166,7 +148,7 @@ _TERMINATE: t.Final = sa.text(
 def test_a_failure_stops_a_worker_that_is_to_stop(clockroom: Clockroom) -> None:
     """It is counted as one, and the exit code is 1; nothing of the work is left."""
     worker = clockroom.start("--stop-on-failure", CLOCKROOM_BROKEN="1")
-    _, said = worker.communicate(timeout=_PATIENCE)
+    _, said = worker.communicate(timeout=PATIENCE)
     assert "'strike' failed at its tick" in said
     assert "no hammer" in said
     assert "Stopped (a message failed): 0 messages handled, 1 failed." in said

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ..processes import load_app
 from ..services import MARIADB
 from ..services import POSTGRESQL
-from .mailroom import APPS
 from .mailroom import Mailroom
 from .servers import PostgreSQL
 from .shop import Shop
@@ -43,11 +41,7 @@ def open_mailroom(
         # The connections of this process are closed at once.
         monkeypatch.setenv("MAILROOM_POOL", "none")
         monkeypatch.delenv("MAILROOM_CLOCK", raising=False)
-        spec = importlib.util.spec_from_file_location("mailroom", APPS / "mailroom.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, "mailroom", module)
-        spec.loader.exec_module(module)
+        module = load_app("mailroom", monkeypatch)
         with module.app.app_context():
             module.db.create_all()
             module.ecotone.compile()

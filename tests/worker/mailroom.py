@@ -6,11 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 import types
 import typing as t
-from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -18,17 +15,10 @@ import sqlalchemy as sa
 from flask_ecotone import event_bus
 from flask_ecotone.storage.tables import messages
 
-APPS = Path(__file__).parent.parent / "apps"
-_PATIENCE = 120.0
-_tick = threading.Event()
-
-
-def until(condition: Callable[[], t.Any], patience: float = _PATIENCE) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        _tick.wait(0.02)
+from ..processes import APPS
+from ..processes import end
+from ..processes import PATIENCE
+from ..processes import until
 
 
 class Mailroom:
@@ -80,7 +70,7 @@ class Mailroom:
 
     def finish(self, worker: subprocess.Popen[str]) -> str:
         """Wait for the end of a worker, and return what it said."""
-        worker.wait(timeout=_PATIENCE)
+        worker.wait(timeout=PATIENCE)
         return self.said_by(worker)
 
     def stop(self, worker: subprocess.Popen[str]) -> str:
@@ -96,9 +86,7 @@ class Mailroom:
 
     def close(self) -> None:
         """End what still runs."""
-        for worker in self.workers:
-            worker.kill()
-            worker.wait()
+        end(self.workers)
 
     @property
     def source(self) -> t.Any:

@@ -14,8 +14,8 @@ from flask_ecotone.storage.tables import messages
 from flask_ecotone.storage.tables import now_ms
 from flask_ecotone.storage.tables import WAITING
 
+from ..processes import until
 from .conftest import OpenMailroom
-from .mailroom import until
 from .shop import Shop
 from .test_handling import publish
 

@@ -7,8 +7,8 @@ import os
 import signal
 from pathlib import Path
 
+from ..processes import until
 from .mailroom import Mailroom
-from .mailroom import until
 
 
 def test_a_worker_survives_what_handlers_raise(either_mailroom: Mailroom) -> None:

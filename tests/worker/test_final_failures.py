@@ -26,7 +26,7 @@ from flask_ecotone.consuming import Limits
 from flask_ecotone.consuming import Outcome
 from flask_ecotone.errors import ConfigurationError
 
-from .mailroom import APPS
+from ..processes import APPS
 from .shop import OrderWasPlaced
 from .shop import Shop
 

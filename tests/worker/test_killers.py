@@ -14,8 +14,8 @@ from flask_ecotone.channels.protocols import Delivery
 from flask_ecotone.consuming.company import Company
 from flask_ecotone.testing.contracts import envelope
 
+from ..processes import until
 from .mailroom import Mailroom
-from .mailroom import until
 
 COUNT = 36
 #: Two of them in one batch, one beside the other.

@@ -6,8 +6,8 @@ import os
 import random
 import signal
 
+from ..processes import until
 from .mailroom import Mailroom
-from .mailroom import until
 
 _IN_FULL = "ECOTONE_FULL_LOAD"
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from ..processes import until
 from .conftest import OpenMailroom
 from .mailroom import Mailroom
-from .mailroom import until
 from .servers import missing
 from .servers import PostgreSQL
 

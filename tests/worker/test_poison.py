@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from flask_ecotone.errors import MessageDeliveryError
 from flask_ecotone.storage.tables import messages
 
+from ..processes import until
 from .mailroom import Mailroom
-from .mailroom import until
 
 _LARGE = 20_000_000
 _POISON = (

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ..processes import until
 from .mailroom import Mailroom
-from .mailroom import until
 
 
 def test_a_message_that_kills_its_worker_is_parked(mailroom: Mailroom) -> None:

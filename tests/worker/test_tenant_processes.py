@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import signal
@@ -10,15 +9,16 @@ import subprocess
 import sys
 import typing as t
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from ..processes import APPS
+from ..processes import end
+from ..processes import load_app
 from .town import until
 
-APPS = Path(__file__).parent.parent / "apps"
 COUNT = 150
 
 
@@ -65,21 +65,13 @@ def parishes(
     """Two parishes on files, and on two servers."""
     monkeypatch.setenv("PARISH_A", urls["bind_a"])
     monkeypatch.setenv("PARISH_B", urls["bind_b"])
-    spec = importlib.util.spec_from_file_location("parishes", APPS / "parishes.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "parishes", module)
-    spec.loader.exec_module(module)
+    module = load_app("parishes", monkeypatch)
     with module.app.app_context():
         module.ecotone.setup_database()
         module.ecotone.compile()
     found = Parishes(urls, module)
     yield found
-    for worker in found.workers:
-        worker.kill()
-        worker.wait()
-        if worker.stderr is not None:
-            worker.stderr.close()
+    end(found.workers)
 
 
 def test_every_effect_happens_once_for_its_tenant(parishes: Parishes) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
@@ -37,18 +37,11 @@ from flask_ecotone.consuming import Limits
 from flask_ecotone.consuming import Outcome
 from flask_ecotone.consuming import Stopping
 
+from .. import processes
+
 A, B = {"tenant": "a"}, {"tenant": "b"}
 BINDS = {"a": "bind_a", "b": "bind_b"}
-_PATIENCE = 60.0
-_tick = threading.Event()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + _PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        _tick.wait(0.02)
+until = partial(processes.until, patience=60.0)
 
 
 @dataclass

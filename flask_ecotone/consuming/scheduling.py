@@ -181,19 +181,12 @@ class Schedules:
         now = self._now()
         return {each.id: each.timing.next_after(now) for each in self._listed}
 
-    def run_due(self) -> int:
-        """Fire what is due, and return how many firings there were.
+    def firings(self) -> Generator[bool, None, None]:
+        """Fire what is due, one after the other, and yield whether it succeeded.
 
         One whose tenant isn't known, or whose database is gone, is left for later.
 
         :raises OutageError: The database that knows the time is gone.
-        """
-        return sum(1 for _ in self.firings())
-
-    def firings(self) -> Generator[bool, None, None]:
-        """Fire what is due, one after the other, and yield whether it succeeded.
-
-        :raises OutageError: The database is gone.
         """
         if not self._listed:
             return

@@ -11,6 +11,7 @@ import time
 import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ from flask_ecotone import event_bus
 from flask_ecotone import event_handler
 from flask_ecotone import without_transaction
 from flask_ecotone.consuming import Limits
+from flask_ecotone.consuming import Outcome
 from flask_ecotone.message import new_id
 from flask_ecotone.storage.tables import handled
 from flask_ecotone.storage.tables import messages
@@ -95,6 +97,7 @@ class Application:
         def ignore(event: Ignored) -> None:
             on_ignored()
 
+        self._insert = insert
         ecotone = Ecotone(packages=[], channels=channels)
         ecotone.register(insert, ignore)
         ecotone.init_app(app)
@@ -122,32 +125,41 @@ class Application:
                 event_bus.publish(event(each))
         return time.perf_counter() - started
 
-    def work(self, number: int, channel: str = ROWS) -> float:
+    def work(self, number: int, channel: str = ROWS, threads: int = 1) -> float:
         """Empty a channel and return how many seconds that took.
 
         :param number: How many messages there are.
         """
-        started = time.perf_counter()
-        limits = Limits(finishes_when_empty=True)
-        outcome = self.messaging.worker([channel], limits=limits).run()
-        taken = time.perf_counter() - started
-        assert (outcome.handled, outcome.failed) == (number, 0), outcome
+
+        def run(_: int) -> Outcome:
+            limits = Limits(finishes_when_empty=True)
+            return self.messaging.worker([channel], limits=limits).run()
+
+        with ThreadPoolExecutor(threads) as pool:
+            started = time.perf_counter()
+            outcomes = list(pool.map(run, range(threads)))
+            taken = time.perf_counter() - started
+        handled = sum(each.handled for each in outcomes)
+        assert (handled, any(each.failed for each in outcomes)) == (number, False)
         return taken
 
-    def working(self, event: type = Counted, channel: str = ROWS) -> Subject:
+    def working(
+        self, event: type = Counted, channel: str = ROWS, threads: int = 1
+    ) -> Subject:
         """Return a subject that sends messages, and times how a worker handles them."""
 
         def turn(number: int) -> float:
             self.send(number, event)
-            return self.work(number, channel)
+            return self.work(number, channel, threads)
 
         return turn
 
     def classic(self, number: int) -> float:
         """Send messages, and time a loop that claims one and commits after each step.
 
-        It claims with three statements, handles the message in a transaction with a
-        look-up and an insert against duplicates, and removes it afterwards.
+        It claims with three statements, calls the same handler in a context and a
+        transaction with a look-up and an insert against duplicates, and removes the
+        message afterwards.
         """
         self.send(number)
         m, h = messages.c, handled.c
@@ -163,15 +175,17 @@ class Application:
                 mine = sa.update(messages).where(m.id == found)
                 one.execute(mine.values(token="x", state=0))
                 one.execute(sa.select(messages).where(m.id == found)).one()
-            with self.engine.begin() as two:
+            with self.app.app_context():
+                two = self.db.session
                 digest = new_id()[:32].encode()
                 two.execute(sa.select(h.key).where(h.digest == digest)).all()
-                two.execute(sa.insert(row).values(number=each))
                 two.execute(
                     sa.insert(handled).values(
                         digest=digest, key="x", endpoint_id="x", handled_at=0
                     )
                 )
+                self._insert(Counted(each))
+                two.commit()
             with self.engine.begin() as three:
                 three.execute(sa.delete(messages).where(m.id == found))
         return time.perf_counter() - started

@@ -1,7 +1,7 @@
 """How many messages a worker handles whose handler inserts a row.
 
-Beside the classic loop on the same tables, which claims one message at a time and
-commits after each step, and Procrastinate if it is installed:
+Beside the classic loop on the same tables with the same handler, which claims one
+message at a time and commits after each step, and Procrastinate if it is installed:
 ``pip install procrastinate``. See :mod:`benchmarks.queues` and
 :mod:`benchmarks.queue_peers`.
 """
@@ -25,6 +25,7 @@ _ROUNDS = 11
 _COUNT = 300
 _CLASSIC = "the classic loop"
 _OURS = "a transaction a message"
+_THREADS = "the same, 4 threads"
 _BATCH = "a transaction a batch of 100"
 
 
@@ -41,7 +42,7 @@ def _report_postgresql(url: str) -> None:
     with postgresql() as theirs:
         peers = procrastinate_inserting(theirs)
         found = _measure("PostgreSQL", url, peers)
-    for ours in (_OURS, _BATCH):
+    for ours in (_OURS, _THREADS, _BATCH):
         speed = found.speed(ours)
         verdict(f"{ours}, to the classic loop", speed, 3, "times", at_least=True)
         for peer in peers:
@@ -56,6 +57,7 @@ def _measure(title: str, url: str, peers: dict[str, Subject]) -> Comparison:
     subjects = {
         _CLASSIC: single.classic,
         _OURS: single.working(),
+        _THREADS: single.working(threads=4),
         _BATCH: batched.working(),
         **peers,
     }

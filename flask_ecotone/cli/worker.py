@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
-import signal
-import subprocess
 import sys
-import threading
-import types
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -31,19 +26,15 @@ from ..errors import ConfigurationError
 from ..handling.console import spelling
 from ..messaging import Messaging
 from .group import ecotone_cli
+from .signalling import obeying
+from .supervised import Supervision
+from .supervising import Supervisor
 from .types import switched
 
-_SIGNALS: t.Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 #: Seconds between looks where nobody tells about messages, and where somebody does.
 _POLL: t.Final = 0.1
 _LISTENING_POLL: t.Final = 1.0
 _FLAGS: t.Final = ("stop-on-failure", "finish-when-no-messages")
-#: Set for the processes of ``--processes``.
-_CHILD: t.Final = "ECOTONE_WORKER_PROCESS"
-
-
-class Aborted(BaseException):
-    """A second signal: the message at hand is given back."""
 
 
 class _RunCommand(click.Command):
@@ -176,8 +167,6 @@ def run_command(
     names = tuple(dict.fromkeys(n for n in names if n not in ids))
     names = tuple(messaging.names) if all_channels else names
     messaging.sources(names)
-    if processes > 1 and _CHILD not in os.environ:
-        sys.exit(_supervise(processes))
     limits = Limits(
         handled=handled_message_limit,
         execution_time=execution_time_limit / 1000,
@@ -185,13 +174,22 @@ def run_command(
         stops_on_failure=stop_on_failure,
         finishes_when_empty=finish_when_no_messages or cron == "",
     )
+    supervision = Supervision()
+    if processes > 1 and not supervision:
+        sys.exit(Supervisor(processes).run())
     stopping, outcome = Stopping(), Outcome()
+    obey = obeying(stopping, outcome, is_supervised=bool(supervision))
     listening = _listening(messaging, names, stopping)
-    with _signals(stopping, outcome), listening as follow:
+    with supervision.replacing(), obey, listening as follow:
         messaging.prepare()
         _announce(names, ids)
         interval = poll_interval or (_LISTENING_POLL if follow() else _POLL)
-        sign_of_life = _sign_of_life(follow, health_file)
+
+        def live() -> None:
+            follow()
+            if health_file is not None:
+                health_file.touch()
+            supervision.check(stopping, outcome)
 
         def work(is_first: bool) -> None:
             messaging.worker(
@@ -199,27 +197,25 @@ def run_command(
                 limits=limits,
                 stopping=stopping,
                 poll_interval=interval,
-                sign_of_life=sign_of_life if is_first else None,
+                sign_of_life=live if is_first else None,
                 outcome=outcome,
                 schedules=schedules if ids else None,
                 timing=timing,
             ).run()
 
-        try:
-            _work(work, threads, stopping, limits)
-        except Aborted:
-            outcome.reason = "aborted"
-    _say(outcome)
-    if outcome.is_broken_off or (stop_on_failure and outcome.failed):
-        sys.exit(1)
+        _work(work, threads, stopping, limits)
+    _end(outcome, limits)
+    supervision.end(outcome)
 
 
-def _say(outcome: Outcome) -> None:
+def _end(outcome: Outcome, limits: Limits) -> None:
     click.echo(
         f"Stopped ({outcome.reason}): {outcome.handled} messages handled,"
         f" {outcome.failed} failed.",
         err=True,
     )
+    if outcome.is_broken_off or (limits.stops_on_failure and outcome.failed):
+        sys.exit(1)
 
 
 def _only(schedules: Schedules, ids: Sequence[str], cron: str | None) -> Schedules:
@@ -279,33 +275,6 @@ def _work(
 
 
 @contextmanager
-def _signals(stopping: Stopping, outcome: Outcome) -> Iterator[None]:
-    def stop(number: int, frame: types.FrameType | None) -> None:
-        if stopping.is_requested:
-            raise Aborted
-        stopping.request()
-
-    def dump(number: int, frame: types.FrameType | None) -> None:
-        click.echo(
-            f"{outcome.handled} messages handled, {outcome.failed} failed so far.",
-            err=True,
-        )
-        faulthandler.dump_traceback(all_threads=True)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # somebody runs the command inside of a program
-        return
-    earlier = {number: signal.signal(number, stop) for number in _SIGNALS}
-    if hasattr(signal, "SIGUSR1"):
-        earlier[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, dump)
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _listening(
     messaging: Messaging, names: Sequence[str], stopping: Stopping
 ) -> Iterator[Callable[[], bool]]:
@@ -325,55 +294,6 @@ def _listening(
 
     with closing(Listeners(names, stopping.wake, logger)) as listeners:
         yield follow
-
-
-def _sign_of_life(
-    follow: Callable[[], bool], health_file: Path | None
-) -> Callable[[], None]:
-    def give() -> None:
-        follow()
-        if health_file is not None:
-            health_file.touch()
-
-    return give
-
-
-def _supervise(count: int) -> int:
-    """Start worker processes, start those anew that die, and pass on signals."""
-    command = [sys.executable, *_own_command()]
-    environment = {**os.environ, _CHILD: "1"}
-    running = [subprocess.Popen(command, env=environment) for _ in range(count)]
-    is_stopping = False
-
-    def stop(number: int, frame: types.FrameType | None) -> None:
-        nonlocal is_stopping
-        is_stopping = True
-        for process in running:
-            process.send_signal(signal.SIGTERM)
-
-    for number in _SIGNALS:
-        signal.signal(number, stop)
-    code = 0
-    while running:
-        for process in list(running):
-            try:
-                ended = process.wait(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                continue
-            running.remove(process)
-            if ended < 0 and not is_stopping:
-                click.echo(f"A worker died (signal {-ended}); starting anew.", err=True)
-                running.append(subprocess.Popen(command, env=environment))
-            else:
-                code = code or abs(ended)
-    return code
-
-
-def _own_command() -> list[str]:
-    program = Path(sys.argv[0])
-    if program.name == "__main__.py":
-        return ["-m", "flask", *sys.argv[1:]]
-    return [str(program), *sys.argv[1:]]
 
 
 def _memory_limit() -> int:

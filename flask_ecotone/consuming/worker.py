@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import threading
 import time
+import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
 from contextlib import closing
@@ -35,6 +36,8 @@ _RECOVERY_INTERVAL = 0.2
 #: percent of a processor, however many sources there are.
 _IDLENESS = 40
 _LONGEST_PAUSE = 1.0
+#: Why a worker has stopped that another one is to replace.
+MEMORY_LIMIT: t.Final = "memory limit"
 #: Where Linux says how much memory the process has, in pages.
 _STATM = "/proc/self/statm"
 
@@ -412,7 +415,7 @@ class Worker:
             if time.monotonic() - self._started >= limits.execution_time:
                 return "execution time limit"
         if limits.memory and resident_megabytes() >= limits.memory:
-            return "memory limit"
+            return MEMORY_LIMIT
         return ""
 
 

@@ -1,0 +1,139 @@
+"""What signals ask a worker, or its supervisor, to do."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import signal
+import threading
+import types
+import typing as t
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import contextmanager
+
+import click
+
+from ..consuming import Outcome
+from ..consuming import Stopping
+
+_Handler = Callable[[int, types.FrameType | None], None]
+
+
+def _known(*names: str) -> tuple[signal.Signals, ...]:
+    """Return those signals that the system has; Windows has few of them."""
+    return tuple(each for each in signal.Signals if each.name in names)
+
+
+STOPS: t.Final = _known("SIGTERM", "SIGINT", "SIGQUIT")
+DUMPS: t.Final = _known("SIGUSR1")
+#: A supervisor aborts by a signal of its own: of the others a worker gets two for one,
+#: as terminals and service managers send them to all processes of a group.
+ABORTS: t.Final = _known("SIGUSR2")
+
+
+class _Aborted(BaseException):
+    """The message at hand is given back."""
+
+
+@contextmanager
+def obeying(
+    stopping: Stopping, outcome: Outcome, *, is_supervised: bool
+) -> Iterator[None]:
+    """Stop, abort, or tell what was done, when signals ask for it.
+
+    :param is_supervised: Whether only the supervisor aborts, not a second signal.
+    """
+
+    def stop(number: int, frame: types.FrameType | None) -> None:
+        if stopping.is_requested and not is_supervised:
+            raise _Aborted
+        stopping.request()
+
+    def abort(number: int, frame: types.FrameType | None) -> None:
+        stopping.request()
+        raise _Aborted
+
+    def dump(number: int, frame: types.FrameType | None) -> None:
+        click.echo(
+            f"{outcome.handled} messages handled, {outcome.failed} failed so far.",
+            err=True,
+        )
+        faulthandler.dump_traceback(all_threads=True)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # somebody runs the command inside of a program
+        return
+    wanted: dict[signal.Signals, _Handler] = {
+        **dict.fromkeys(STOPS, stop),
+        **dict.fromkeys(ABORTS, abort),
+        **dict.fromkeys(DUMPS, dump),
+    }
+    try:
+        with _handling(wanted), _masking("SIG_UNBLOCK"):
+            yield
+    except _Aborted:
+        outcome.reason = "aborted"
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Start processes that get their signals when they obey them.
+
+    Before and after that a signal would just end them. What is blocked is inherited.
+    """
+    with _masking("SIG_BLOCK"):
+        yield
+
+
+@contextmanager
+def receiving(*numbers: signal.Signals) -> Iterator[Callable[[float], bytes]]:
+    """Yield a function that waits some seconds at most, and returns what signals came.
+
+    They come through a pipe: none is lost while nobody waits, and none interrupts what
+    is being done.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+
+    def receive(seconds: float) -> bytes:
+        select.select([reading], [], [], seconds)
+        try:
+            return os.read(reading, select.PIPE_BUF)
+        except BlockingIOError:
+            return b""
+
+    earlier = signal.set_wakeup_fd(writing)
+    try:
+        with _handling(dict.fromkeys(numbers, lambda number, frame: None)):
+            yield receive
+    finally:
+        signal.set_wakeup_fd(earlier)
+        os.close(reading)
+        os.close(writing)
+
+
+@contextmanager
+def _handling(wanted: Mapping[signal.Signals, _Handler]) -> Iterator[None]:
+    earlier = {each: signal.signal(each, handler) for each, handler in wanted.items()}
+    try:
+        yield
+    finally:
+        for each, handler in earlier.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def _masking(how: str) -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    numbers = (*STOPS, *ABORTS, *DUMPS)
+    earlier = signal.pthread_sigmask(getattr(signal, how), numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)

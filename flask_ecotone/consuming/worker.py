@@ -36,6 +36,8 @@ _RECOVERY_INTERVAL = 0.2
 #: percent of a processor, however many sources there are.
 _IDLENESS = 40
 _LONGEST_PAUSE = 1.0
+#: Seconds between two signs of life.
+_SIGN_INTERVAL = 1.0
 #: Why a worker has stopped that another one is to replace.
 MEMORY_LIMIT: t.Final = "memory limit"
 #: Where Linux says how much memory the process has, in pages.
@@ -58,11 +60,12 @@ class Stopping:
         """Let a worker that waits look for messages now."""
         self._changed.set()
 
-    def wait(self, seconds: float) -> None:
-        """Wait until something changes, or for a time in seconds."""
-        self._changed.wait(seconds)
+    def wait(self, seconds: float) -> bool:
+        """Wait for a time in seconds, and return whether something changed before."""
+        is_changed = self._changed.wait(seconds)
         if not self.is_requested:
             self._changed.clear()
+        return is_changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,7 +370,15 @@ class Worker:
         pending = self._outages.next_try()
         if pending is not None:
             wait = min(wait, max(pending, 0.001))
-        self.stopping.wait(self._remaining(wait))
+        self._pause(self._remaining(wait))
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for something to change, with signs of life in between."""
+        until = time.monotonic() + seconds
+        while not self.stopping.wait(min(seconds, _SIGN_INTERVAL)):
+            seconds = until - time.monotonic()
+            if seconds <= 0 or self._is_done():
+                return
 
     def _next_due(self, source: Source | str) -> float | None:
         if self._outages.is_pending(source):
@@ -395,7 +406,7 @@ class Worker:
     def _is_done(self) -> bool:
         if self._sign_of_life is not None:
             now = time.monotonic()
-            if now - self._signed >= 1:
+            if now - self._signed >= _SIGN_INTERVAL:
                 self._signed = now
                 self._sign_of_life()
         reason = self._reason()

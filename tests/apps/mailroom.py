@@ -62,12 +62,17 @@ class LetterCame:
     number: int
     kills: bool = False
     exits: bool = False
+    #: How many megabytes its worker keeps.
+    hoards: int = 0
     waits_for: str = ""
     raises: str = ""
     says: str = "a paper jam"
     text: str = ""
     #: How many characters to store.
     length: int = 0
+
+
+hoard: list[bytes] = []
 
 
 @asynchronous("letters")
@@ -81,6 +86,7 @@ def sort(event: LetterCame) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if event.exits:
         os._exit(9)
+    hoard.append(b"x" * (event.hoards << 20))
     if event.waits_for:
         # Whoever made the pipe decides how long a message takes.
         with open(event.waits_for, "rb") as pipe:

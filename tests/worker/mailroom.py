@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -50,13 +51,16 @@ class Mailroom:
                 bus.publish(event, headers)
             db.session.commit()
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a worker; what it says goes into a file, as nobody reads a pipe."""
+    def start(self, *arguments: str, folder: Path = APPS) -> subprocess.Popen[str]:
+        """Start a worker; what it says goes into a file, as nobody reads a pipe.
+
+        :param folder: Where the application is.
+        """
         command = [sys.executable, "-m", "flask", "--app", "mailroom", "ecotone"]
         with self._said(len(self.workers)).open("w") as said:
             worker = subprocess.Popen(
                 [*command, "run", "letters", *arguments],
-                cwd=APPS,
+                cwd=folder,
                 env={
                     **os.environ,
                     **self.environment,
@@ -64,6 +68,7 @@ class Mailroom:
                 },
                 stderr=said,
                 text=True,
+                start_new_session=True,
             )
         self.workers.append(worker)
         return worker
@@ -85,7 +90,10 @@ class Mailroom:
         return self._said(self.workers.index(worker)).read_text()
 
     def close(self) -> None:
-        """End what still runs."""
+        """End what still runs, workers of a supervisor that is gone as well."""
+        for worker in self.workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
         end(self.workers)
 
     @property

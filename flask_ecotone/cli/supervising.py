@@ -28,7 +28,7 @@ _LONG_LIFE: t.Final = 10.0
 _LOOK: t.Final = 1.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Place:
     """Where a worker is, or is to be soon."""
 

@@ -76,6 +76,19 @@ def test_a_worker_that_dies_is_replaced(
     assert supervisor.returncode == 0
 
 
+def test_workers_that_live_shortly_are_replaced_slowly(mailroom: Mailroom) -> None:
+    """What would fail at once again and again doesn't take the whole processor."""
+    supervisor = supervise(mailroom)
+    for _ in range(4):
+        until(lambda: len(dump(mailroom, supervisor)) == 2)
+        pid = dump(mailroom, supervisor)[0]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda gone=pid: gone not in dump(mailroom, supervisor))
+    said = mailroom.stop(supervisor)
+    pauses = [float(each) for each in re.findall(r"anew in (\S+) s", said)]
+    assert len(pauses) == 4 and max(pauses[:2]) < pauses[3]
+
+
 def test_a_worker_that_reaches_its_memory_limit_is_replaced(mailroom: Mailroom) -> None:
     """The next one goes on with the messages."""
     mailroom.publish(1, hoards=400)
@@ -155,6 +168,25 @@ def test_workers_outlive_their_supervisor_by_a_message(
     assert mailroom.numbers() == [1]
     status = mailroom.source.status()
     assert (status.ready, status.in_flight) == (1, 0)
+
+
+def test_idle_workers_see_that_their_supervisor_is_gone(mailroom: Mailroom) -> None:
+    """However seldom they look for messages."""
+    supervisor = supervise(mailroom, "--poll-interval", "600")
+    supervisor.kill()
+    supervisor.wait()
+    told = "Stopped (the supervisor is gone)"
+    until(lambda: mailroom.said_by(supervisor).count(told) == 2)
+
+
+def test_what_a_handler_starts_has_no_supervisor(
+    mailroom: Mailroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark of a supervised process is taken off, and not inherited."""
+    monkeypatch.setenv("ECOTONE_WORKER_PROCESS", str(os.getppid()))
+    runner = mailroom.module.app.test_cli_runner()
+    runner.invoke(args=["ecotone", "run", "letters", "--finish-when-no-messages"])
+    assert "ECOTONE_WORKER_PROCESS" not in os.environ
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 import typing as t
 from dataclasses import dataclass
@@ -14,13 +12,9 @@ import click
 from ..consuming.outages import lengthening
 from .signalling import ABORTS
 from .signalling import DUMPS
-from .signalling import held_back
 from .signalling import receiving
 from .signalling import STOPS
-from .supervised import environment
-from .supervised import FAILED
-from .supervised import FINISHED
-from .supervised import REPLACED
+from .supervised import WorkerProcess
 
 #: Seconds after which a worker has lived long enough not to be to blame for its death.
 _LONG_LIFE: t.Final = 10.0
@@ -32,7 +26,7 @@ _LOOK: t.Final = 1.0
 class _Place:
     """Where a worker is, or is to be soon."""
 
-    worker: subprocess.Popen[bytes] | None = None
+    worker: WorkerProcess | None = None
     #: When it started, and when the next one is to, on the monotonic clock.
     started_at: float = 0.0
     due_at: float = 0.0
@@ -50,8 +44,6 @@ class Supervisor:
     """
 
     def __init__(self, count: int) -> None:
-        self._command = [sys.executable, *sys.orig_argv[1:]]
-        self._environment = environment()
         self._places = [_Place() for _ in range(count)]
         self._times_asked = 0
         self._is_stopping = False
@@ -64,8 +56,14 @@ class Supervisor:
                 self._start()
                 for number in receive(self._pause()):
                     self._obey(number)
-                self._look()
+                for place, worker in self._workers():
+                    code = worker.poll()
+                    if code is not None:
+                        self._note_end(place, worker, code)
         return self._code
+
+    def _workers(self) -> list[tuple[_Place, WorkerProcess]]:
+        return [(each, each.worker) for each in self._places if each.worker is not None]
 
     def _start(self) -> None:
         for place in self._places:
@@ -73,10 +71,7 @@ class Supervisor:
                 continue
             place.started_at = time.monotonic()
             try:
-                with held_back():
-                    place.worker = subprocess.Popen(
-                        self._command, env=self._environment
-                    )
+                place.worker = WorkerProcess()
             except OSError as error:
                 self._replace(place, f"A worker can't be started ({error})")
 
@@ -90,35 +85,29 @@ class Supervisor:
             ways = signal.SIGTERM, *ABORTS, signal.SIGKILL
             self._stop(ways[min(self._times_asked, len(ways)) - 1])
         elif number in DUMPS:
-            pids = [str(each.worker.pid) for each in self._places if each.worker]
+            pids = [str(worker.pid) for _, worker in self._workers()]
             click.echo(f"Workers that run: {', '.join(pids) or 'none'}.", err=True)
             self._tell(number)
 
     def _stop(self, number: int) -> None:
         self._is_stopping = True
-        self._places = [place for place in self._places if place.worker is not None]
+        self._places = [place for place, _ in self._workers()]
         self._tell(number)
 
     def _tell(self, number: int) -> None:
-        for place in self._places:
-            if place.worker is not None:
-                place.worker.send_signal(number)
+        for _, worker in self._workers():
+            worker.send_signal(number)
 
-    def _look(self) -> None:
-        for place in list(self._places):
-            code = None if place.worker is None else place.worker.poll()
-            if code is not None:
-                self._note_end(place, code)
-
-    def _note_end(self, place: _Place, code: int) -> None:
-        if not self._is_stopping and code not in (FINISHED, *FAILED):
-            self._replace(place, _told(code))
+    def _note_end(self, place: _Place, worker: WorkerProcess, code: int) -> None:
+        is_final = worker.close()
+        if not is_final and not self._is_stopping:
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            self._replace(place, f"A worker ended ({how})")
             return
         self._places.remove(place)
-        if code != REPLACED:
-            # As shells tell of a process that a signal ended.
-            self._code = self._code or (code if code >= 0 else 128 - code)
-        if code in FAILED and not self._is_stopping:
+        # As shells tell of a process that a signal ended.
+        self._code = self._code or (code if code >= 0 else 128 - code)
+        if code and not self._is_stopping:
             self._stop(signal.SIGTERM)
 
     def _replace(self, place: _Place, why: str) -> None:
@@ -128,10 +117,3 @@ class Supervisor:
         pause = lengthening(place.short_lives)
         place.worker, place.due_at = None, now + pause
         click.echo(f"{why}; starting anew in {pause:.1f} s.", err=True)
-
-
-def _told(code: int) -> str:
-    if code == REPLACED:
-        return "A worker is to be replaced"
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return f"A worker died ({how})"

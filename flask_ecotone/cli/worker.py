@@ -180,7 +180,7 @@ def run_command(
     stopping, outcome = Stopping(), Outcome()
     obey = obeying(stopping, outcome, is_supervised=bool(supervision))
     listening = _listening(messaging, names, stopping)
-    with supervision.replacing(), obey, listening as follow:
+    with supervision.working(outcome), obey, listening as follow:
         messaging.prepare()
         _announce(names, ids)
         interval = poll_interval or (_LISTENING_POLL if follow() else _POLL)
@@ -205,7 +205,6 @@ def run_command(
 
         _work(work, threads, stopping, limits)
     _end(outcome, limits)
-    supervision.end(outcome)
 
 
 def _end(outcome: Outcome, limits: Limits) -> None:

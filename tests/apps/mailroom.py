@@ -61,7 +61,8 @@ class Letter(db.Model):
 class LetterCame:
     number: int
     kills: bool = False
-    exits: bool = False
+    #: The exit code of its worker.
+    exits: int | None = None
     #: How many megabytes its worker keeps.
     hoards: int = 0
     waits_for: str = ""
@@ -84,8 +85,8 @@ def sort(event: LetterCame) -> None:
     db.session.flush()
     if event.kills:
         os.kill(os.getpid(), signal.SIGKILL)
-    if event.exits:
-        os._exit(9)
+    if event.exits is not None:
+        os._exit(event.exits)
     hoard.append(b"x" * (event.hoards << 20))
     if event.waits_for:
         # Whoever made the pipe decides how long a message takes.

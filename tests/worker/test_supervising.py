@@ -55,9 +55,10 @@ def dump(mailroom: Mailroom, supervisor: Supervisor) -> list[int]:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"kills": True}, "A worker died (signal 9); starting anew in"),
-        ({"exits": True}, "A worker died (exit code 9); starting anew in"),
-        ({"raises": "KeyboardInterrupt"}, "A worker is to be replaced; starting anew"),
+        ({"kills": True}, "A worker ended (signal 9); starting anew in"),
+        ({"exits": 0}, "A worker ended (exit code 0); starting anew in"),
+        ({"exits": 1}, "A worker ended (exit code 1); starting anew in"),
+        ({"raises": "KeyboardInterrupt"}, "A worker ended (exit code 1); starting"),
     ],
 )
 def test_a_worker_that_dies_is_replaced(
@@ -98,7 +99,7 @@ def test_a_worker_that_reaches_its_memory_limit_is_replaced(mailroom: Mailroom) 
     until(lambda: mailroom.numbers() == [1, 2])
     said = mailroom.stop(supervisor)
     assert said.count("Stopped (memory limit)") == 1
-    assert said.count("A worker is to be replaced; starting anew in") == 1
+    assert said.count("A worker ended (exit code 0); starting anew in") == 1
     assert supervisor.returncode == 0
 
 
@@ -260,5 +261,5 @@ def test_signals_reach_a_worker_that_is_just_starting(mailroom: Mailroom) -> Non
     supervisor.send_signal(signal.SIGTERM)
     said = mailroom.finish(supervisor)
     assert said.count("Stopped (asked to stop)") == 2
-    assert said.count("A worker died") == 1
+    assert said.count("A worker ended") == 1
     assert supervisor.returncode == 0

@@ -107,7 +107,7 @@ def _respelled(args: list[str], ctx: click.Context) -> Iterator[str]:
     type=click.IntRange(1),
     default=1,
     metavar="N",
-    help="How many processes to start; one that dies is started anew.",
+    help="How many processes to keep alive; one that dies is replaced.",
 )
 @click.option(
     "--poll-interval",
@@ -156,7 +156,7 @@ def run_command(
     SIGTERM, SIGINT and SIGQUIT ask it to stop: the message at hand is finished, the
     others go back. A second signal gives the message at hand back, too. SIGUSR1 prints
     what the worker is doing. Limits can be combined; the first one that is reached
-    stops the worker.
+    stops the worker. Of --processes, one that has reached its memory limit is replaced.
     """
     messaging, schedules = _messaging(), current_app.extensions["ecotone"].schedules
     if all_channels == bool(names or scheduled):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from pathlib import Path
 import click
 from flask import current_app
 
-from ..channels.background import BackgroundThread
 from ..channels.listening import Listeners
 from ..consuming import Limits
 from ..consuming import Outcome
@@ -259,7 +259,8 @@ def _work(
             failures.append(error)
             stopping.request()
 
-    others = [BackgroundThread(target=work_besides) for _ in range(threads - 1)]
+    # They leave no signals to the main thread: what handlers start inherits that.
+    others = [threading.Thread(target=work_besides) for _ in range(threads - 1)]
     for thread in others:
         thread.start()
     try:

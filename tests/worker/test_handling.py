@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 
 import pytest
 import sqlalchemy as sa
+from flask import Flask
 
+from flask_ecotone import asynchronous
 from flask_ecotone import command_bus
+from flask_ecotone import Ecotone
 from flask_ecotone import event_bus
+from flask_ecotone import event_handler
+from flask_ecotone import InMemoryChannel
 from flask_ecotone.channels.protocols import Envelope
 from flask_ecotone.errors import MessagingError
 from flask_ecotone.storage.tables import handled
@@ -255,3 +261,27 @@ def test_a_worker_that_stops_on_failure_leaves_the_rest(shop: Shop) -> None:
     assert (outcome.handled, outcome.failed) == (0, 1)
     assert shop.source().status().ready == 3
     assert shop.source().status().in_flight == 0
+
+
+def test_what_handlers_start_gets_its_signals() -> None:
+    """No thread that handles messages keeps signals from the processes it starts."""
+    app, found = Flask("press"), []
+    met = threading.Barrier(2, timeout=30)
+
+    @asynchronous("rings")
+    @event_handler(endpoint_id="look")
+    def look(event: Ring) -> None:
+        met.wait()  # so that each thread handles one
+        found.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+    ecotone = Ecotone(packages=[], channels=[InMemoryChannel("rings")])
+    ecotone.register(look)
+    ecotone.init_app(app)
+    with app.app_context():
+        for text in "ab":
+            event_bus.publish(Ring(text))
+    arguments = ["ecotone", "run", "rings", "--threads", "2"]
+    # Which also lets a thread claim one message at a time.
+    limits = ["--finish-when-no-messages", "--stop-on-failure"]
+    result = app.test_cli_runner().invoke(args=[*arguments, *limits])
+    assert (result.exit_code, found) == (0, [set(), set()])

@@ -82,6 +82,7 @@ _TAKEN = (
     _m.message_id,
     _m.headers,
     _m.body,
+    _m.expires_at,
     (_m.expires_at < now_ms()).label("is_expired"),
 )
 _RECOVERING: dict[t.Any, t.Any] = {

@@ -173,7 +173,7 @@ _INSERT_ONE = sa.insert(messages).values(
     created_at=now_ms(),
     due_at=now_ms() * sa.bindparam("is_relative", type_=sa.BigInteger)
     + sa.bindparam("due", type_=sa.BigInteger),
-    expires_at=now_ms() + sa.bindparam("lifetime", type_=sa.BigInteger),
+    expires_at=sa.bindparam("expiry", type_=sa.BigInteger),
 )
 _INSERT_AND_NOTIFY = _INSERT_ONE.returning(
     sa.func.pg_notify(NOTIFICATION, messages.c.channel)
@@ -189,15 +189,16 @@ _ALWAYS_TAKEN: t.Final = 400_000
 
 def insert_one(connection: sa.Connection, channel: str, envelope: Envelope) -> None:
     """Insert a message; the database says what time it is."""
+    if envelope.time_to_live is not None:
+        # Its life begins now, or when it is due: that is to be known before.
+        insert_many(connection, channel, [envelope])
+        return
     values = _columns(channel, envelope)
-    lifetime = envelope.time_to_live
-    if lifetime is not None:
-        lifetime += envelope.delay
     is_absolute = envelope.due_at is not None
     values.update(
         is_relative=0 if is_absolute else 1,
         due=envelope.due_at if is_absolute else envelope.delay,
-        lifetime=lifetime,
+        expiry=envelope.expires_at,
     )
     if connection.dialect.name == "postgresql":
         connection.execute(_INSERT_AND_NOTIFY, values).close()
@@ -214,13 +215,10 @@ def insert_many(
     for envelope in envelopes:
         values = _columns(channel, envelope)
         due = now + envelope.delay if envelope.due_at is None else envelope.due_at
-        lifetime = envelope.time_to_live
-        values.update(
-            attempts=0,
-            created_at=now,
-            due_at=due,
-            expires_at=None if lifetime is None else max(now, due) + lifetime,
-        )
+        expiry = envelope.expires_at
+        if expiry is None and envelope.time_to_live is not None:
+            expiry = max(now, due) + envelope.time_to_live
+        values.update(attempts=0, created_at=now, due_at=due, expires_at=expiry)
         rows.append(values)
     connection.execute(_INSERT_MANY, rows)
     if connection.dialect.name == "postgresql":

@@ -158,6 +158,7 @@ class DatabaseSource:
                     row.message_id,
                     bytes(row.body),
                     row.headers,
+                    expires_at=row.expires_at,
                     priority=-row.rank,
                 ),
                 row.id,

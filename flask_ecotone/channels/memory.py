@@ -69,7 +69,6 @@ class _Stored:
     position: int
     due_at: float
     created_at: float
-    expires_at: float | None
     token: str | None = None
     attempts: int = 0
     is_suspect: bool = False
@@ -141,9 +140,14 @@ class MemoryQueue:
                 each.attempts += each.is_suspect
                 each.due_at = now + self.lease
             return [
-                Delivery(each.envelope, each.position, t.cast(str, each.token), n)
+                Delivery(
+                    each.envelope,
+                    each.position,
+                    t.cast(str, each.token),
+                    each.attempts,
+                    round(now * 1000),
+                )
                 for each in chosen
-                for n in [each.attempts]
             ]
 
     def recover(self) -> None:
@@ -278,17 +282,20 @@ class MemoryQueue:
                 f" {self.name!r} hands out messages at once. Make it"
                 f" InMemoryChannel({self.name!r}, delayable=True)."
             )
-        expires_at = None
-        if envelope.time_to_live is not None:
-            expires_at = max(now, due_at) + envelope.time_to_live / 1000
+        expires_at = envelope.expires_at
+        if expires_at is None and envelope.time_to_live is not None:
+            expires_at = round(max(now, due_at) * 1000) + envelope.time_to_live
         number = next(self._numbers)
-        kept = replace(envelope, delay=0, due_at=None)
-        return _Stored(kept, number, due_at, now, expires_at)
+        kept = replace(
+            envelope, delay=0, due_at=None, time_to_live=None, expires_at=expires_at
+        )
+        return _Stored(kept, number, due_at, now)
 
     def _expire(self, now: float) -> None:
         for position, each in list(self._stored.items()):
-            if each.token is None and each.expires_at is not None:
-                if each.expires_at <= now:
+            expires_at = each.envelope.expires_at
+            if each.token is None and expires_at is not None:
+                if expires_at <= now * 1000:
                     del self._stored[position]
 
     def _check_owned(self, delivery: Delivery) -> None:

@@ -98,8 +98,12 @@ class Envelope:
     :param delay: Milliseconds after which it may be handed out.
     :param due_at: When it may be handed out, in milliseconds since the epoch; in place
         of a delay.
-    :param time_to_live: Milliseconds after which nobody needs it any more.
+    :param time_to_live: Milliseconds after which nobody needs it any more, from when it
+        may be handed out.
     :param priority: Higher is handed out earlier.
+    :param expires_at: When nobody needs it any more, in milliseconds since the epoch;
+        in place of a time to live. What was claimed has this one: put back, or sent on,
+        a message lives no longer.
     """
 
     endpoint_id: str
@@ -110,6 +114,7 @@ class Envelope:
     due_at: int | None = None
     time_to_live: int | None = None
     priority: int = 0
+    expires_at: int | None = None
 
     @property
     def needs(self) -> Capability:
@@ -117,7 +122,7 @@ class Envelope:
         found = Capability.NONE
         if self.delay > 0 or self.due_at is not None:
             found |= Capability.DELAY
-        if self.time_to_live is not None:
+        if self.time_to_live is not None or self.expires_at is not None:
             found |= Capability.TIME_TO_LIVE
         if self.priority:
             found |= Capability.PRIORITY

@@ -29,6 +29,7 @@ from ..message import TYPE_ID
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
 from .final_failures import class_name
+from .final_failures import expires_within
 from .final_failures import FinalFailures
 from .final_failures import number
 from .final_failures import put_back
@@ -135,6 +136,8 @@ class Recovery:
         delay = None
         if may_retry and headers:  # what can't be read can't be written again
             delay = handler.retry.delay(retried + 1, random.random())
+        if delay is not None and expires_within(delay, delivery):
+            delay = None  # forgotten while it waits, nobody would know that it failed
         said = f"{type(error).__qualname__}: {error}"
         if delay is not None:
             writing = self._system.writing

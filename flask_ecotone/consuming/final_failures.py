@@ -159,11 +159,20 @@ def put_back(
     written = None
     if headers:
         headers = {**headers, RETRY_NUMBER: number(headers.get(RETRY_NUMBER)) + 1}
-        failed_at = delivery.claimed_at or int(time.time() * 1000)
-        headers.setdefault(FIRST_FAILED, failed_at)
+        headers.setdefault(FIRST_FAILED, _claimed_at(delivery))
         written = writing.headers(headers)
     source.requeue(delivery, delivery.envelope.postponed(delay, written))
     return delay
+
+
+def expires_within(delay: int, delivery: Delivery) -> bool:
+    """Return whether a message expires before a delay, in milliseconds, is over."""
+    expires_at = delivery.envelope.expires_at
+    return expires_at is not None and _claimed_at(delivery) + delay >= expires_at
+
+
+def _claimed_at(delivery: Delivery) -> int:
+    return delivery.claimed_at or int(time.time() * 1000)
 
 
 def without_retries(headers: dict[str, t.Any]) -> dict[str, t.Any]:

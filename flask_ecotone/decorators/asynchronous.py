@@ -73,6 +73,9 @@ def time_to_live(
 ) -> Decorator:
     """Forget messages that no worker takes in time.
 
+    The time begins when a message is due first, and neither relays nor retries make it
+    longer. What fails and would expire before its retry has failed for good.
+
     :param duration: A :class:`~datetime.timedelta`, or milliseconds.
     :param expression: A callable or string that computes it instead.
     :param replace: Replace one that the message already carries.

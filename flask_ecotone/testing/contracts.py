@@ -212,6 +212,18 @@ class ChannelContract(ChannelHooks):
         assert sorted(ids(queue.take(2))) == ["message-000002", "message-000003"]
         assert queue.claim(10) == []
 
+    def test_message_that_is_put_back_lives_no_longer(
+        self, queue: ChannelWorker
+    ) -> None:
+        """A message that was claimed expires when it would have done so anyway."""
+        needs(queue.channel.capabilities, Capability.TIME_TO_LIVE)
+        queue.send(envelope(1, time_to_live=int(self.delay * 1000)))
+        source, delivery = queue.take_one()
+        with self.transaction():
+            source.requeue(delivery, delivery.envelope.postponed(0))
+        self.wait(self.delay + 0.05)
+        assert queue.claim(10) == []
+
     # Whose it is.
 
     def test_claimed_message_is_not_handed_out_again(

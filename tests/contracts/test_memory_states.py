@@ -134,9 +134,11 @@ class MemoryQueueMachine(RuleBasedStateMachine):
             assert not owned
         else:
             assert owned
+            expiry = self.expiry.get(delivery.envelope.message_id)
             self.forget(delivery.envelope.message_id)
-            life = delivery.envelope.time_to_live
-            self.write(delivery.envelope.message_id, delay, life)
+            self.write(delivery.envelope.message_id, delay, None)
+            if expiry is not None:
+                self.expiry[delivery.envelope.message_id] = expiry
 
     @rule()
     def recover(self) -> None:

@@ -67,7 +67,7 @@ def _respelled(args: list[str], ctx: click.Context) -> Iterator[str]:
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="Stop after N messages.",
+    help="Stop after N messages, in all threads of a process together.",
 )
 @click.option(
     "--execution-time-limit",

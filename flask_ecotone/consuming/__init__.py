@@ -2,7 +2,7 @@
 
 from .failures import ErrorHandler as ErrorHandler
 from .failures import FailedMessage as FailedMessage
-from .worker import Limits as Limits
-from .worker import Outcome as Outcome
+from .limits import Limits as Limits
+from .limits import Outcome as Outcome
 from .worker import Stopping as Stopping
 from .worker import Worker as Worker

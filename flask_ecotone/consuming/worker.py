@@ -9,8 +9,6 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from dataclasses import field
 from functools import partial
 from logging import Logger
 
@@ -21,6 +19,9 @@ from ..handling.writing import slip_of
 from .company import Company
 from .final_failures import GivenBackError
 from .leases import Leases
+from .limits import Limits
+from .limits import Outcome
+from .limits import resident_megabytes
 from .outages import lengthening
 from .outages import LISTING
 from .outages import Outages
@@ -40,8 +41,6 @@ _LONGEST_PAUSE = 1.0
 _SIGN_INTERVAL = 1.0
 #: Why a worker has stopped that another one is to replace.
 MEMORY_LIMIT: t.Final = "memory limit"
-#: Where Linux says how much memory the process has, in pages.
-_STATM = "/proc/self/statm"
 
 
 class Stopping:
@@ -66,44 +65,6 @@ class Stopping:
         if not self.is_requested:
             self._changed.clear()
         return is_changed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """When a worker stops by itself; the first limit that is reached counts.
-
-    :param handled: After so many messages; 0 for no limit.
-    :param execution_time: After so many seconds.
-    :param memory: When the process has so many megabytes.
-    :param stops_on_failure: When a message fails.
-    :param finishes_when_empty: When a whole round found nothing.
-    """
-
-    handled: int = 0
-    execution_time: float = 0
-    memory: int = 0
-    stops_on_failure: bool = False
-    finishes_when_empty: bool = False
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a worker has done."""
-
-    handled: int = 0
-    failed: int = 0
-    reason: str = ""
-    #: Whether it was stopped by a message that failed for good.
-    is_broken_off: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def count(self, *, is_success: bool) -> None:
-        """Count a message."""
-        with self.lock:
-            if is_success:
-                self.handled += 1
-            else:
-                self.failed += 1
 
 
 class Worker:
@@ -173,7 +134,7 @@ class Worker:
                 if has_worked or self._is_done():
                     continue
                 # Of what can't be reached nobody knows whether it is empty.
-                if self.limits.finishes_when_empty and not self._outages:
+                if self.limits.finishes_when_empty and not self._has_to_wait():
                     self.outcome.reason = "no messages"
                     break
                 if self._timing is None or self._outages:
@@ -205,13 +166,17 @@ class Worker:
         return has_worked
 
     def _take_turn(self, source: Source) -> bool:
-        claim = partial(self._claim, source)
         give_back = partial(self._returning.give_back, source)
         self._returning.settle(source)
-        with self._company.claiming(claim, give_back) as deliveries:
-            if deliveries:
-                self._work(source, deliveries)
-            return bool(deliveries)
+        wanted = 1 if self.limits.stops_on_failure else source.batch
+        with self.outcome.reserving(wanted, self.limits.handled) as limit:
+            if not limit:
+                return False
+            claim = partial(self._claim, source, limit)
+            with self._company.claiming(claim, give_back) as deliveries:
+                if deliveries:
+                    self._work(source, deliveries)
+                return bool(deliveries)
 
     def _listed(self) -> Sequence[Source]:
         """Return the sources, none while nobody knows the tenants."""
@@ -234,24 +199,20 @@ class Worker:
         has_fired = False
         try:
             with self._company.working(), closing(schedules.firings()) as firings:
-                for is_success in firings:
-                    has_fired = True
-                    self.outcome.count(is_success=is_success)
-                    if self._is_done():
-                        break
+                while not self._is_done():
+                    with self.outcome.reserving(1, self.limits.handled) as limit:
+                        is_success = next(firings, None) if limit else None
+                        if is_success is None:
+                            break
+                        has_fired = True
+                        self.outcome.count(is_success=is_success)
         except OutageError as error:
             self._outages.begin(SCHEDULES, error)
         else:
             self._outages.end(SCHEDULES)
         return has_fired
 
-    def _claim(self, source: Source) -> Sequence[Delivery]:
-        limit = source.batch
-        if self.limits.handled:
-            done = self.outcome.handled + self.outcome.failed
-            limit = max(1, min(limit, self.limits.handled - done))
-        if self.limits.stops_on_failure:
-            limit = 1
+    def _claim(self, source: Source, limit: int) -> Sequence[Delivery]:
         now = time.monotonic()
         key = source.channel, source.tenant
         if self._left_alone.get(key, (0, 0.0))[1] > now:
@@ -397,6 +358,12 @@ class Worker:
             # Whatever else it is, the next claim meets it too.
         return None
 
+    def _has_to_wait(self) -> bool:
+        """Whether nobody knows yet if there is something to do."""
+        limit = self.limits.handled
+        # What other threads may claim, and don't, is left to this one.
+        return bool(self._outages) or (limit > 0 and self.outcome.left(limit) <= 0)
+
     def _remaining(self, wait: float) -> float:
         if not self.limits.execution_time:
             return wait
@@ -428,12 +395,3 @@ class Worker:
         if limits.memory and resident_megabytes() >= limits.memory:
             return MEMORY_LIMIT
         return ""
-
-
-def resident_megabytes() -> float:
-    """Return how much memory the process has, 0 where nobody says."""
-    try:
-        with open(_STATM) as file:
-            return int(file.read().split()[1]) * 4096 / 1_048_576
-    except (OSError, ValueError, IndexError):
-        return 0.0

@@ -27,8 +27,9 @@ class Batch:
     def __init__(
         self, db: SQLAlchemy, engines: t.Any, begin: Callable[[sa.Connection], None]
     ) -> None:
-        self._db = db
-        self._engines = engines
+        self.db = db
+        self.engines = engines
+        self.outer = current.get()
         self._begin = begin
         # A plain one: it only keeps the connections, one for each engine.
         self._session = sa_orm.Session()
@@ -36,10 +37,8 @@ class Batch:
         self._posts: list[Post] = []
         self._error: BaseException | None = None
 
-    def bind(self, db: SQLAlchemy, engine: sa.Engine) -> sa.Connection | sa.Engine:
-        """Return the connection to join, or the engine of another application."""
-        if db is not self._db or db.engines is not self._engines:
-            return engine
+    def bind(self, engine: sa.Engine) -> sa.Connection:
+        """Return the connection to join."""
         found = self._connections.get(engine)
         if found is None:
             found = self._session.connection(bind_arguments={"bind": engine})
@@ -71,3 +70,13 @@ class Batch:
 
 
 current: ContextVar[Batch | None] = ContextVar("batch", default=None)
+
+
+def batch_of(db: SQLAlchemy) -> Batch | None:
+    """Return the batch of the current application, if one is going on."""
+    batch = current.get()
+    while batch is not None:
+        if batch.db is db and batch.engines is db.engines:
+            return batch
+        batch = batch.outer
+    return None

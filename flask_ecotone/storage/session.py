@@ -17,7 +17,7 @@ import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
 from ..errors import UnitOfWorkError
-from .batches import current
+from .batches import batch_of
 from .models import changed_meanwhile
 from .protocols import Routing
 from .staging import before_savepoint
@@ -77,14 +77,14 @@ class EcotoneSession(sa_orm.Session):
                     bind = self._db.engines.get(key)
         if bind is None:
             bind = super().get_bind(mapper=mapper, clause=clause, **kwargs)
-        unit, batch = self._unit(), current.get()
+        unit, batch = self._unit(), batch_of(self._db)
         if not isinstance(bind, sa.Engine):
             return bind
         if unit is not None and unit.session is not self:
             # A guest joins the transaction of the owner.
             bind = unit.session.connection(bind_arguments={"bind": bind})
         elif batch is not None:
-            bind = batch.bind(self._db, bind)
+            bind = batch.bind(bind)
         else:
             return bind
         self.join_transaction_mode = "create_savepoint"

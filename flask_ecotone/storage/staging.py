@@ -18,7 +18,7 @@ import sqlalchemy.orm as sa_orm
 from ..channels.protocols import Capability
 from ..channels.protocols import deliver
 from ..channels.protocols import Post
-from .batches import current
+from .batches import batch_of
 
 _log = logging.getLogger("flask_ecotone.outbox")
 
@@ -84,7 +84,7 @@ def _after_commit(session: sa_orm.Session) -> None:
         # A guest has only handed over what it did.
         stage(unit.session, posts)
         return
-    batch = current.get()
+    batch = batch_of(session._db)  # type: ignore[attr-defined]
     if batch is not None:
         batch.send_later(posts)
         return

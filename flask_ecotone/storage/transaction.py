@@ -15,6 +15,7 @@ from ..errors import MessagingError
 from ..errors import TenancyError
 from ..errors import UnitOfWorkError
 from .batches import Batch
+from .batches import batch_of
 from .batches import current
 from .failures import is_outage
 from .failures import is_transient
@@ -57,7 +58,7 @@ class SessionTransaction:
         """Whether something may have been done in the transaction of the session."""
         unit = self._active()
         session = self._session() if unit is None else unit.session
-        return current.get() is not None or session.in_transaction()
+        return batch_of(self._db) is not None or session.in_transaction()
 
     def excuse(self, error: BaseException) -> None:
         """Take an error for none, as nothing was lost with it."""
@@ -115,7 +116,7 @@ class SessionTransaction:
         several share a transaction, which may be. Nor can it while the caller has
         changes of its own that the rollback would take along.
         """
-        if self.is_active or current.get() is not None:
+        if self.is_active or batch_of(self._db) is not None:
             return False
         self._check_context()
         # What there is no session for has not been written.
@@ -248,7 +249,7 @@ class SessionTransaction:
         except Exception as failure:
             # A lost connection can't be rolled back, which must not hide what happened.
             error.add_note(f"The rollback failed as well: {failure}")
-            batch = current.get()
+            batch = batch_of(self._db)
             if batch is not None:
                 batch.give_up(failure)
             with suppress(sa.exc.SQLAlchemyError):

@@ -71,6 +71,11 @@ class Works:
             self.began.append(number)
             self.act(number)
 
+        @instant_retry(2, exceptions=ConcurrencyError)
+        @command_handler("retried")
+        def handle_retried(number: int) -> None:
+            write(number)
+
         @asynchronous("memory")
         @command_handler("later", endpoint_id="later")
         def later(number: int) -> None:
@@ -83,7 +88,7 @@ class Works:
                 InMemoryChannel("memory"),
             ],
         )
-        self.ecotone.register(handle, handle_again, handle_apart, later)
+        self.ecotone.register(handle, handle_again, handle_apart, handle_retried, later)
         self.ecotone.init_app(app)
         with app.app_context():
             db.create_all()
@@ -282,6 +287,54 @@ def test_what_is_sent_elsewhere_goes_out_after_the_commit(works: Works) -> None:
     memory = works.messaging.channels.get("memory").sources()[0]
     assert lengths[:2] == [0, 0]
     assert memory.status().ready == 2
+
+
+def test_what_another_application_sends_is_not_part_of_the_batch(
+    works: Works, second_database_url: str
+) -> None:
+    """It goes out when that has committed, whatever becomes of the batch."""
+    others = Works(second_database_url)
+    memory = others.messaging.channels.get("memory")
+    lengths: list[int] = []
+
+    def act(number: int) -> None:
+        with others.app.app_context():
+            others.db.session.add(others.row(number=number))
+            command_bus.send_with_routing("later", number)
+            others.db.session.commit()
+        lengths.append(memory.status().ready)
+        raise ValueError("no good day")
+
+    works.act = act
+    works.send(1, 2)
+    works.work()
+    assert lengths == [1, 2]
+    assert (works.rows(), others.rows()) == ([], [1, 2])
+
+
+def test_another_application_may_repeat_its_command_in_a_batch(
+    works: Works, second_database_url: str
+) -> None:
+    """Its transaction isn't the one that the messages share."""
+    others = Works(second_database_url)
+    failed: list[int] = []
+
+    def fail_once(number: int) -> None:
+        if not failed:
+            failed.append(number)
+            raise ConcurrencyError("too late")
+
+    others.act = fail_once
+
+    def act(number: int) -> None:
+        with others.app.app_context():
+            command_bus.send_with_routing("retried", number)
+
+    works.act = act
+    works.send(1, 2)
+    assert works.work().handled == 2
+    assert others.rows() == [1, 2]
+    assert (works.began, others.began) == ([1, 2], [1, 1, 2])
 
 
 def test_messages_that_need_no_transaction_are_handled_between(works: Works) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import typing as t
+import weakref
 from collections.abc import Callable
 from collections.abc import Iterable
 
@@ -81,15 +82,18 @@ class DatabaseTicks:
         self._session = session
         self._engine = engine
         self._timekeepers = timekeepers
-        self._prepared: set[tuple[int, str]] = set()
+        #: Engine → the schedules that there is a row for.
+        self._prepared: weakref.WeakKeyDictionary[sa.Engine, set[str]]
+        self._prepared = weakref.WeakKeyDictionary()
 
     def prepare(self, schedule: str) -> None:
         """Make our tables, and the row whose lock a firing holds."""
         engine = self._engine()
-        if (id(engine), schedule) not in self._prepared:
+        prepared = self._prepared.setdefault(engine, set())
+        if schedule not in prepared:
             ensure(engine)
             apart(engine, lambda connection: _insert(connection, schedule, _LOCK))
-            self._prepared.add((id(engine), schedule))
+            prepared.add(schedule)
 
     def time(self) -> float:
         """Return the seconds since the epoch by the clock of the database."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import logging
 import typing as t
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -19,7 +21,9 @@ from flask_ecotone import without_transaction
 from flask_ecotone.errors import ConcurrencyError
 from flask_ecotone.message import DUE_AT
 from flask_ecotone.storage.tables import ticks
+from flask_ecotone.storage.ticks import DatabaseTicks
 
+from ..services import engines
 from .office import at_once
 from .office import Office
 from .office import run_due
@@ -334,3 +338,21 @@ def test_old_ticks_are_forgotten(sqlite_url: str) -> None:
     with office.app.app_context(), office.db.engine.connect() as connection:
         kept = connection.scalars(sa.select(ticks.c.due_at).where(ticks.c.due_at > 0))
         assert len(kept.all()) == 2
+
+
+def test_the_database_of_a_new_tenant_is_prepared(tmp_path: Path) -> None:
+    """Its engine may lie where one was that is gone."""
+    current: list[sa.Engine] = []
+    shared = DatabaseTicks(lambda: t.cast(t.Any, None), lambda: current[0], list)
+    addresses: list[int] = []
+    while len(set(addresses)) == len(addresses) < 1000:
+        url = f"sqlite:///{tmp_path / f'tenant-{len(addresses)}.sqlite'}"
+        current.append(sa.create_engine(url))
+        addresses.append(id(current[0]))
+        shared.prepare("hourly")
+        with current[0].connect() as connection:
+            assert sa.inspect(connection).has_table(ticks.name)
+        del connection
+        engines.dispose(current)
+        current.clear()
+        gc.collect()

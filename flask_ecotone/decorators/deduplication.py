@@ -44,6 +44,10 @@ def deduplicated(
     the key is free again. Two endpoints have keys of their own; on a bus class a key
     stands for one message through that bus, whoever handles it.
 
+    With :func:`without_transaction` there is nothing that would take the key back if
+    the process dies. It is noted after the handler has succeeded, and of two messages
+    that come at the same time both are handled, with a warning in the log.
+
     :param key: The name of a header, or an expression: a callable, or a string that
         reads for example ``payload`` or ``headers``. The id of the message if left out.
     :param on_duplicate: What whoever comes with the key again gets: ``"skip"`` returns

@@ -82,7 +82,8 @@ def without_transaction(marked: t.Any = None) -> t.Any:
     """Run a command handler, or a bus, without a unit of work of its own.
 
     The handler commits by itself. Inside the unit of work of another command it still
-    takes part in that one.
+    takes part in that one. Two messages with one key of ``@deduplicated`` that come at
+    the same time are both handled.
     """
     decorate = marking(WithoutTransactionMark())
     return decorate if marked is None else decorate(marked)

@@ -103,7 +103,16 @@ class IdempotentReceiver:
         reply = self._written(result) if self.has_replies else None
 
         def note() -> None:
-            if notes.note(key, endpoint_id) and reply is not None:
+            if not notes.note(key, endpoint_id):
+                self.logger.warning(
+                    "%s has handled two messages with the key %.80r, which came at the"
+                    " same time. With @without_transaction a key is noted only after"
+                    " its message was handled. Remove that marker, or let the handler"
+                    " itself find out what it has done.",
+                    endpoint_id,
+                    key,
+                )
+            elif reply is not None:
                 notes.keep_reply(key, endpoint_id, reply)
 
         notes.run(note)

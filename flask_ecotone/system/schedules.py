@@ -44,9 +44,11 @@ from ..message import Message
 from ..reflection import reflect
 from ..reflection import Signature
 from ..reflection import type_name
+from ..storage.protocols import Transaction
 from .endpoint import Flow
 from .endpoint import ScheduledEndpoint
 from .surroundings import in_context
+from .surroundings import is_lost_race
 from .surroundings import of_worker
 from .surroundings import retrying
 from .surroundings import Surroundings
@@ -161,23 +163,34 @@ class _Compiler:
                 return is_taken
 
             def joined(message: Message) -> bool:
-                nonlocal attempts
-                attempts += 1
                 assert transaction is not None
-                failed = None
+                # The tick is ours as long as this transaction lasts, with all attempts.
                 with transaction.batch():
                     if not transaction.run(None, take):
                         return False
-                    try:
-                        transaction.run(None, lambda: call(message))
-                    except Exception as error:
-                        if attempts <= patience(error) or transaction.is_outage(error):
-                            raise
-                        failed = error
+                    failed = tried(message, transaction)
                 # The tick is done with, in the transaction that kept others from it.
                 if failed is not None:
                     raise FailedFiringError from failed
                 return True
+
+            def tried(message: Message, transaction: Transaction) -> Exception | None:
+                nonlocal attempts
+                while True:
+                    attempts += 1
+                    try:
+                        with transaction.attempt():
+                            transaction.run(None, lambda: call(message))
+                        return None
+                    except Exception as error:
+                        if transaction.is_outage(error):
+                            raise
+                        times = patience(error)
+                        if attempts > times:
+                            return error
+                        if is_lost_race(error, transaction):
+                            raise
+                        around.tell_of_retry(attempts, times, error)
 
             flow: Flow = apart if transaction is None else joined
             if around.outbox is not None:

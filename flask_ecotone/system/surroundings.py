@@ -78,6 +78,11 @@ class Surroundings:
             headers = {**self.provider(), **(headers or {})}
         return Message(payload, headers, parent)
 
+    def tell_of_retry(self, number: int, times: int, error: BaseException) -> None:
+        """Say in the log that something is tried again."""
+        name = type(error).__qualname__
+        self.logger.info("Instant retry %d of %d after %s.", number, times, name)
+
 
 def in_context(
     context: MessageContext, message: Message, flow: Callable[[Message], t.Any]
@@ -153,12 +158,16 @@ def of_worker(retry: InstantRetryMark | None, around: Surroundings) -> Patience:
         said = asks(error) if asks is not None else 0
         if said:
             return said
-        if _is_a(error, (ConcurrencyError,)):
-            return _IN_PASSING
-        is_passing = transaction is not None and transaction.is_transient(error)
-        return _IN_PASSING if is_passing else 0
+        return _IN_PASSING if is_lost_race(error, transaction) else 0
 
     return times
+
+
+def is_lost_race(error: BaseException, transaction: Transaction | None) -> bool:
+    """Whether others changed what was worked on: a new transaction would see that."""
+    if _is_a(error, (ConcurrencyError,)):
+        return True
+    return transaction is not None and transaction.is_transient(error)
 
 
 def _is_a(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
@@ -196,12 +205,7 @@ def retrying(flow: Flow, patience: Patience, around: Surroundings) -> Flow:
                 failed, times = failed + 1, patience(error)
                 if failed > times:
                     raise
-                around.logger.info(
-                    "Instant retry %d of %d after %s.",
-                    failed,
-                    times,
-                    type(error).__qualname__,
-                )
+                around.tell_of_retry(failed, times, error)
             close_scope(message)
             run = attempt
 

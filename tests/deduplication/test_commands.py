@@ -338,6 +338,32 @@ def test_without_a_transaction_a_success_is_noted(notebook: Notebook) -> None:
     assert notebook.stored() == ["a"]
 
 
+def test_without_a_transaction_two_at_the_same_time_both_run(
+    notebook: Notebook, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A note before would lose the message of who dies; the log tells that it happened."""
+    ran: list[str] = []
+
+    @deduplicated(key="payload.number")
+    @without_transaction
+    @command_handler(endpoint_id="pay")
+    def pay(command: Pay) -> None:
+        ran.append(command.number)
+        if len(ran) == 1:
+            other = threading.Thread(target=lambda: send(notebook, command))
+            other.start()
+            other.join()
+
+    notebook.ecotone.register(pay)
+    send(notebook, Pay("a"))
+    assert ran == ["a", "a"]
+    (warning,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert "pay has handled two messages with the key 'a'" in warning.getMessage()
+    assert "@without_transaction" in warning.getMessage()
+    send(notebook, Pay("a"))
+    assert ran == ["a", "a"]
+
+
 def test_presend_interceptors_come_before_the_key(paper: Notebook) -> None:
     """They run for repeated messages too, and may give the key."""
     seen: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gc
 import logging
+import threading
 import typing as t
 from pathlib import Path
 
@@ -153,6 +154,43 @@ def test_a_handler_may_ask_for_retries(
     assert at_once([worker, other]) == 0
     assert len(seen) == attempts
     assert office.texts() == (["work"] if failures < attempts else [])
+
+
+@pytest.mark.parametrize("is_transactional", [True, False])
+def test_a_tick_keeps_its_worker_while_it_is_tried_again(
+    database_url: str, is_transactional: bool
+) -> None:
+    """Another one that looks between two attempts finds nothing to do."""
+    office = Office(database_url)
+    firing: list[int] = []
+
+    @instant_retry(2)
+    @scheduled(every=HOUR, endpoint_id="hourly")
+    def work() -> None:
+        firing.append(threading.get_ident())
+        office.add("work")
+        if len(firing) <= 2:
+            raise ValueError("no paper")
+        office.db.session.commit()
+
+    office.open(work if is_transactional else without_transaction(work))
+    worker, other = office.worker(), office.worker()
+    at_once([worker, other])
+    office.pass_time(hours=1)
+    me, looks = threading.get_ident(), list[int]()
+    with office.app.app_context():
+        engine = office.db.engine
+
+    @sa.event.listens_for(engine, "checkin")
+    def let_another_one_look(*_: t.Any) -> None:
+        # This worker has just given back a connection, and whatever it had locked.
+        if firing and threading.get_ident() == me and not looks:
+            looks.append(at_once([other]))
+
+    assert list(worker.firings()) == [True]
+    assert looks == [0]
+    assert set(firing) == {me}
+    assert office.texts() == ["work"]
 
 
 def test_a_lost_race_is_fired_again(sqlite_url: str) -> None:

@@ -22,6 +22,7 @@ from ..storage.deduplication import NOTE_NEW
 from ..storage.deduplication import NOTE_NEW_ARRAYS
 from ..storage.failures import is_outage
 from ..storage.failures import is_transient
+from ..storage.plans import planned_anew
 from ..storage.tables import ensure
 from ..storage.tables import forget
 from ..storage.tables import is_waiting
@@ -221,7 +222,9 @@ class DatabaseSource:
         connection = self._databases.session().connection()
         for token, group in _by_token(deliveries).items():
             ids = [delivery.position for delivery in group]
-            if remove_all(connection, token, ids) != len(ids):
+            with planned_anew(connection):
+                removed = remove_all(connection, token, ids)
+            if removed != len(ids):
                 raise LeaseLostError(self.channel, group[0].envelope.message_id)
 
     def settle(self, delivery: Delivery) -> bool:
@@ -234,7 +237,8 @@ class DatabaseSource:
             **_HANDLED.values(*_noted(delivery)),
         }
         if connection.dialect.name == "postgresql":
-            removed, is_new = connection.execute(_SETTLE, values).one()
+            with planned_anew(connection):
+                removed, is_new = connection.execute(_SETTLE, values).one()
         else:
             removed = connection.execute(_REMOVE, values).rowcount
             is_new = removed and _HANDLED.note(connection, *_noted(delivery))
@@ -295,7 +299,9 @@ class DatabaseSource:
         :raises LeaseLostError: It isn't ours any more.
         """
         values = {"position": delivery.position, "held": delivery.token}
-        if connection.execute(_REMOVE, values).rowcount != 1:
+        with planned_anew(connection):
+            removed = connection.execute(_REMOVE, values).rowcount
+        if removed != 1:
             raise LeaseLostError(self.channel, delivery.envelope.message_id)
 
     def status(self) -> ChannelStatus:
@@ -332,7 +338,11 @@ class DatabaseSource:
     def _apart(
         self, work: Callable[[sa.Connection], _R], *, is_one_statement: bool = False
     ) -> _R:
-        return apart(self.engine, work, is_one_statement=is_one_statement)
+        def planned(connection: sa.Connection) -> _R:
+            with planned_anew(connection):
+                return work(connection)
+
+        return apart(self.engine, planned, is_one_statement=is_one_statement)
 
 
 def _noted(delivery: Delivery) -> tuple[str, str]:

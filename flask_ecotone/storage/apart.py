@@ -48,17 +48,7 @@ def apart(
 @contextmanager
 def _autocommit(engine: sa.Engine) -> Iterator[sa.Connection]:
     with engine.connect() as connection:
-        driver: t.Any = connection.connection.driver_connection
-        threshold = getattr(driver, "prepare_threshold", None)
-        if threshold is not None:
-            # A queue grows from nothing to a lot: the plan that was made for an empty
-            # table would read all of the full one.
-            driver.prepare_threshold = None
-        try:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
-        finally:
-            if threshold is not None:
-                driver.prepare_threshold = threshold
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 @contextmanager

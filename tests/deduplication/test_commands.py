@@ -341,7 +341,7 @@ def test_without_a_transaction_a_success_is_noted(notebook: Notebook) -> None:
 def test_without_a_transaction_two_at_the_same_time_both_run(
     notebook: Notebook, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A note before would lose the message of who dies; the log tells that it happened."""
+    """A note before would lose the message of who dies; the log says that they did."""
     ran: list[str] = []
 
     @deduplicated(key="payload.number")

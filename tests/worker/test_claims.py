@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
@@ -14,8 +15,14 @@ from flask_ecotone import DatabaseChannel
 from flask_ecotone import Ecotone
 from flask_ecotone import event_bus
 from flask_ecotone import event_handler
+from flask_ecotone import InMemoryChannel
+from flask_ecotone.channels import CombinedChannel
 from flask_ecotone.consuming import Limits
 from flask_ecotone.storage.tables import messages
+
+from ..processes import until
+
+ROWS = 5_000
 
 
 @dataclass
@@ -90,6 +97,76 @@ def test_plans_that_were_made_for_an_empty_queue_are_not_kept(
             ).all()
     assert any("of others" in statement for statement in prepared)
     assert not any(messages.name in statement for statement in prepared)
+
+
+@pytest.mark.parametrize("how", ["message", "batch", "relay"])
+def test_a_message_is_removed_without_a_look_at_the_others(
+    postgres_url: str, how: t.Any
+) -> None:
+    """Also where the statement was prepared when the queue was empty."""
+    app = Flask("claims")
+    app.config["SQLALCHEMY_DATABASE_URI"] = postgres_url
+    db = SQLAlchemy(app)
+
+    @asynchronous("relayed" if how == "relay" else "orders")
+    @event_handler(endpoint_id="order")
+    def order(event: WasOrdered) -> None:
+        pass
+
+    ecotone = Ecotone(
+        packages=[],
+        channels=[
+            DatabaseChannel(
+                "orders", batch=5, transaction="batch" if how == "batch" else "message"
+            ),
+            InMemoryChannel("mails"),
+            CombinedChannel("relayed", ["orders", "mails"]),
+        ],
+    )
+    ecotone.register(order)
+    ecotone.init_app(app)
+    with app.app_context():
+        db.create_all()
+        ecotone.compile()
+        engine = db.engine
+    worker = app.extensions["ecotone"].messaging.worker
+    # As if the queue had been empty for a while, and got full before the next look.
+    _execute(engine, f"ALTER TABLE {messages.name} SET (autovacuum_enabled = false)")
+    _execute(engine, f"VACUUM ANALYZE {messages.name}")
+    for _ in range(20):
+        with app.app_context():
+            for number in range(5):
+                event_bus.publish(WasOrdered(number))
+        assert worker(["orders"], limits=Limits(handled=5)).run().handled == 5
+    with app.app_context():
+        _publish(db, WasOrdered, ROWS)
+    _execute(engine, f"UPDATE {messages.name} SET message_id = id::text")
+    assert worker(["orders"], limits=Limits(handled=20)).run().handled == 20
+    # The update of the test has read them once.
+    assert _rows_read(engine) < 2 * ROWS
+
+
+def _execute(engine: sa.Engine, statement: str) -> None:
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql(statement)
+
+
+def _rows_read(engine: sa.Engine) -> int:
+    """Return how many rows of the queue were read without an index."""
+    # Its connections tell that when they end.
+    engine.dispose()
+    others = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    found = sa.text(
+        "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = :name"
+    )
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        until(lambda: connection.exec_driver_sql(others).scalar() == 0)
+        return int(connection.scalar(found, {"name": messages.name}) or 0)
 
 
 def _publish(db: SQLAlchemy, event: type, count: int) -> None:

@@ -99,6 +99,31 @@ def test_plans_that_were_made_for_an_empty_queue_are_not_kept(
     assert not any(messages.name in statement for statement in prepared)
 
 
+def test_what_is_only_inserted_stays_prepared(postgres_url: str) -> None:
+    """There is one plan for it, whatever the table is like."""
+    app = Flask("claims")
+    app.config["SQLALCHEMY_DATABASE_URI"] = postgres_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"pool_size": 1, "max_overflow": 0}
+    db = SQLAlchemy(app)
+
+    @asynchronous("orders")
+    @event_handler(endpoint_id="order")
+    def order(event: WasOrdered) -> None:
+        pass
+
+    ecotone = Ecotone(packages=[], channels=[DatabaseChannel("orders")])
+    ecotone.register(order)
+    ecotone.init_app(app)
+    with app.app_context():
+        for number in range(10):
+            event_bus.publish(WasOrdered(number))
+        with db.engine.connect() as connection:
+            prepared = connection.scalars(
+                sa.text("SELECT statement FROM pg_prepared_statements")
+            ).all()
+    assert any(f"INSERT INTO {messages.name}" in each for each in prepared)
+
+
 @pytest.mark.parametrize("how", ["message", "batch", "relay"])
 def test_a_message_is_removed_without_a_look_at_the_others(
     postgres_url: str, how: t.Any

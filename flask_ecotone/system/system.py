@@ -6,6 +6,7 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from functools import partial
 
 from ..console import ConsoleWriter
 from ..conversion import Conversion
@@ -54,7 +55,6 @@ from .routes import EventRoutes
 from .routes import UniqueRoutes
 from .surroundings import in_context
 from .surroundings import of_worker
-from .surroundings import Patience
 from .surroundings import Surroundings
 from .surroundings import through
 
@@ -186,15 +186,15 @@ class MessagingSystem:
         :param settle: Removes the message, as part of the transaction, and returns
             whether it is handled for the first time.
         """
-        patience = self._patience(endpoint)
+        patience = partial(self._patience, endpoint)
         received(endpoint, message, settle, patience, self._around)
 
     def is_repeated(self, endpoint: Endpoint, error: BaseException) -> bool:
         """Whether a worker executes an endpoint again at once after an error."""
-        return self._patience(endpoint)(error) > 0
+        return self._patience(endpoint, error) > 0
 
-    def _patience(self, endpoint: Endpoint) -> Patience:
-        return of_worker(endpoint.retry or self._around.retry, self._around)
+    def _patience(self, endpoint: Endpoint, error: BaseException) -> int:
+        return of_worker(endpoint.retry or self._around.retry, self._around)(error)
 
     def for_tenant(self, tenant: str, call: Callable[[], t.Any]) -> t.Any:
         """Call something with a tenant active."""

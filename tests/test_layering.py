@@ -27,6 +27,7 @@ LAYERS: t.Final[dict[int, tuple[str, ...]]] = {
         "storage.apart",
         "storage.deduplication",
         "storage.failures",
+        "storage.plans",
         "storage.protocols",
         "storage.tables",
         "storage.texts",

@@ -23,6 +23,7 @@ from ..storage.deduplication import NOTE_NEW_ARRAYS
 from ..storage.failures import is_outage
 from ..storage.failures import is_transient
 from ..storage.plans import planned_anew
+from ..storage.plans import renew_plans
 from ..storage.tables import ensure
 from ..storage.tables import forget
 from ..storage.tables import is_waiting
@@ -219,17 +220,15 @@ class DatabaseSource:
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages, in the transaction of the session."""
-        connection = self._databases.session().connection()
+        connection = self._renewed()
         for token, group in _by_token(deliveries).items():
             ids = [delivery.position for delivery in group]
-            with planned_anew(connection):
-                removed = remove_all(connection, token, ids)
-            if removed != len(ids):
+            if remove_all(connection, token, ids) != len(ids):
                 raise LeaseLostError(self.channel, group[0].envelope.message_id)
 
     def settle(self, delivery: Delivery) -> bool:
         """Remove a message and note that it was handled, in the session."""
-        connection = self._databases.session().connection()
+        connection = self._renewed()
         envelope = delivery.envelope
         values = {
             "position": delivery.position,
@@ -237,8 +236,7 @@ class DatabaseSource:
             **_HANDLED.values(*_noted(delivery)),
         }
         if connection.dialect.name == "postgresql":
-            with planned_anew(connection):
-                removed, is_new = connection.execute(_SETTLE, values).one()
+            removed, is_new = connection.execute(_SETTLE, values).one()
         else:
             removed = connection.execute(_REMOVE, values).rowcount
             is_new = removed and _HANDLED.note(connection, *_noted(delivery))
@@ -299,9 +297,8 @@ class DatabaseSource:
         :raises LeaseLostError: It isn't ours any more.
         """
         values = {"position": delivery.position, "held": delivery.token}
-        with planned_anew(connection):
-            removed = connection.execute(_REMOVE, values).rowcount
-        if removed != 1:
+        renew_plans(connection)
+        if connection.execute(_REMOVE, values).rowcount != 1:
             raise LeaseLostError(self.channel, delivery.envelope.message_id)
 
     def status(self) -> ChannelStatus:
@@ -334,6 +331,11 @@ class DatabaseSource:
                 change.run(connection, {**values, "ids": ids, "held": token})
 
         self._apart(run, is_one_statement=True)
+
+    def _renewed(self) -> sa.Connection:
+        connection = self._databases.session().connection()
+        renew_plans(connection)
+        return connection
 
     def _apart(
         self, work: Callable[[sa.Connection], _R], *, is_one_statement: bool = False

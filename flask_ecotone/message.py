@@ -170,7 +170,9 @@ class Headers(Mapping[str, t.Any]):
 
     @property
     def content_type(self) -> str | None:
-        """The media type of the payload; ``None`` for a plain Python object."""
+        """The media type of the payload, or, of a payload that came over a channel and
+        was read, of what it was read from; ``None`` for a plain Python object.
+        """
         return self._values.get(CONTENT_TYPE)
 
     def propagated(self) -> dict[str, t.Any]:

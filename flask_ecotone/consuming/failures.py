@@ -24,6 +24,7 @@ from ..errors import ConversionError
 from ..errors import did_you_mean
 from ..errors import LeaseLostError
 from ..handling.writing import read_headers
+from ..message import CONTENT_TYPE
 from ..message import Message
 from ..message import TYPE_ID
 from ..system import MessagingSystem
@@ -205,7 +206,7 @@ class Recovery:
         )
         settle = _settling(source, delivery) if is_joined else _nothing
         kept = without_retries(headers)
-        kept.pop(TYPE_ID, None)
+        kept = {k: v for k, v in kept.items() if k not in (TYPE_ID, CONTENT_TYPE)}
         try:
             self._system.execute(endpoint, Message(failed, kept), settle)
         except LeaseLostError:

@@ -22,10 +22,12 @@ from ..reflection import MISSING
 from ..reflection import reflect
 from ..reflection import runtime_class
 from ..reflection import type_name
+from .media_type import BYTES
 from .media_type import JSON
 from .media_type import MediaType
 from .media_type import MediaTypeConverter
 from .media_type import PYTHON
+from .media_type import TEXT
 from .nesting import convert_parts
 from .nesting import mentions
 from .nesting import replace_parts
@@ -33,6 +35,8 @@ from .nesting import replace_parts
 Decoder = Callable[[t.Any, "str | None"], t.Any]
 _UNCONVERTED = object()
 _PLAIN = (str, int, float, bool, dict, list)
+_WRITTEN = (str, bytes, bytearray)
+_AS_IT_IS = (TEXT, BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +105,15 @@ class Conversion:
     def decoder(self, target: t.Any) -> Decoder:
         """Return a function of a value and its media type that returns the target type.
 
-        The function raises :exc:`ConversionError` when it can't.
+        A value that is neither text nor bytes was read already: its media type is what
+        it was read from. The function raises :exc:`ConversionError` when it can't.
         """
         is_accepted = accepts(target)
 
         def decode(value: t.Any, media_type: str | None) -> t.Any:
             if media_type is not None:
                 source = MediaType.parse(media_type)
-                if source.essence != PYTHON:
+                if source.essence != PYTHON and is_written(value):
                     return self._decode_media(value, source, target)
             return value if is_accepted(value) else self.convert(value, target)
 
@@ -191,12 +196,12 @@ class Conversion:
         if source.essence != JSON:
             if accepts(target)(value):
                 return value
+            if source.essence in _AS_IT_IS:
+                return self.convert(value, target)
             raise ConversionError(
                 f"Can't read {source.essence} as {type_name(target)}: nothing converts"
                 " that media type. Mark a class with @media_type_converter."
             )
-        if not isinstance(value, (str, bytes, bytearray)):
-            return value if accepts(target)(value) else self.convert(value, target)
         if target in (str, bytes):
             return value if isinstance(value, target) else _other_text(value)
         return self._decode_json(value, target)
@@ -270,6 +275,14 @@ class Conversion:
                 " needed, in the message"
             )
         raise TypeError(f"nothing converts {type(value).__qualname__}")
+
+
+def is_written(value: t.Any) -> bool:
+    """Whether a value is text or bytes, which a media type says how to read.
+
+    A member of an enum, say, is an object, even if it is text as well.
+    """
+    return type(value) in _WRITTEN
 
 
 def accepts(target: t.Any) -> Callable[[t.Any], bool]:

@@ -13,6 +13,9 @@ from ..errors import ConversionError
 #: A Python object as it is.
 PYTHON = "application/x-python"
 JSON = "application/json"
+#: Text and bytes as they are.
+TEXT = "text/plain"
+BYTES = "application/octet-stream"
 
 _TOKEN = r"[A-Za-z0-9!#$&^_.+*-]+"
 _SYNTAX = re.compile(rf"\s*({_TOKEN})/({_TOKEN})\s*((?:;[^;]*)*)$")

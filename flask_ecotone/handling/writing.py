@@ -16,10 +16,13 @@ import msgspec
 
 from ..channels.protocols import Delivery
 from ..channels.protocols import Envelope
+from ..conversion import BYTES
 from ..conversion import Conversion
+from ..conversion import is_written
 from ..conversion import JSON
 from ..conversion import MediaType
 from ..conversion import PYTHON
+from ..conversion import TEXT
 from ..conversion.conversion import Decoder
 from ..definitions import mark_of
 from ..definitions import NamedEventMark
@@ -41,6 +44,8 @@ from ..reflection import MISSING
 from ..reflection import runtime_class
 
 _LONGEST = 2**53
+#: What payloads are written in, unless the sender says it: all others in JSON.
+_MEDIA_TYPES: t.Final[dict[type, str]] = {str: TEXT, bytes: BYTES, bytearray: BYTES}
 
 
 class _Value(msgspec.Struct):
@@ -81,14 +86,19 @@ class Writing:
         values = dict(message.headers)
         delay = values.pop(DELIVERY_DELAY, None)
         lifetime = values.pop(TIME_TO_LIVE, None)
-        values[TYPE_ID] = self._name_of(message.payload.__class__)
+        payload = message.payload
+        values[TYPE_ID] = self._name_of(payload.__class__)
+        media_type = values.get(CONTENT_TYPE)
+        if media_type is None or MediaType.parse(media_type).essence == PYTHON:
+            media_type = _MEDIA_TYPES.get(payload.__class__, JSON)
+            values[CONTENT_TYPE] = media_type
         if slip:
             values[ROUTING_SLIP] = list(slip)
         wait, due_at = _when(delay)
         return Envelope(
             endpoint_id,
             values[MESSAGE_ID],
-            self._body(message.payload, values.get(CONTENT_TYPE)),
+            self._body(payload, media_type),
             self.headers(values),
             wait,
             due_at,
@@ -159,12 +169,18 @@ class Writing:
             return msgspec.json.decode(found.value, type=cls)
         return self._conversion.decoder(wanted)(bytes(found.value), JSON)
 
-    def _body(self, payload: t.Any, media_type: str | None) -> bytes:
-        if isinstance(payload, (str, bytes)) and _is_foreign(media_type):
-            return payload.encode() if isinstance(payload, str) else payload
+    def _body(self, payload: t.Any, media_type: str) -> bytes:
         if isinstance(payload, types.GeneratorType):
             raise ConversionError("A generator can't travel over a channel.")
-        return t.cast(str, self._conversion.encode(payload, JSON)).encode()
+        text = payload
+        if not is_written(payload):
+            text = self._conversion.encode(payload, media_type)
+        try:
+            return text.encode() if isinstance(text, str) else bytes(text)
+        except UnicodeEncodeError as error:
+            raise ConversionError(
+                f"The payload can't travel over a channel: {error}."
+            ) from error
 
     def _payload(
         self,
@@ -179,16 +195,18 @@ class Writing:
                 body.decode() if media_type is not None else msgspec.json.decode(body)
             )
         cls = self._class_of(name, accepted)
-        if cls in (str, bytes) and _is_foreign(media_type):
-            return body.decode() if cls is str else body
+        if cls in _MEDIA_TYPES and media_type is not None:
+            return body.decode() if cls is str else cls(body)
         if cls is type(None):
             return None
-        if cls.__module__ == "builtins":
+        is_json = media_type is None or MediaType.parse(media_type).essence == JSON
+        if cls.__module__ == "builtins" and is_json:
             return msgspec.json.decode(body, type=cls)
         decode = self._decoders.get(cls)
         if decode is None:
             decode = self._decoders[cls] = self._conversion.decoder(cls)
-        return decode(body, JSON)
+        # What converts another media type is given text, as it made text of it.
+        return decode(body, JSON) if is_json else decode(body.decode(), media_type)
 
     def _name_of(self, cls: type) -> str:
         name = self._names.get(cls)
@@ -281,10 +299,6 @@ def slip_of(envelope: Envelope) -> Sequence[str]:
 
 def _package(module: str) -> str:
     return module.partition(".")[0]
-
-
-def _is_foreign(media_type: str | None) -> bool:
-    return media_type is not None and MediaType.parse(media_type).essence != PYTHON
 
 
 def _when(delay: t.Any) -> tuple[int, int | None]:

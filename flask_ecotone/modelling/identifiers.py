@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 
 from ..conversion import compile_expression
+from ..conversion import is_written
 from ..decorators.parameters import Payload
 from ..decorators.parameters import TargetIdentifier
 from ..decorators.parameters import TargetVersion
@@ -120,9 +121,10 @@ class Addressing:
         """Return the payload as the class that the handler takes."""
         payload = message.payload
         media_type = message.header(CONTENT_TYPE)
-        if payload is None or (media_type is None and not isinstance(payload, Mapping)):
-            return payload
-        return self._decode(payload, media_type)
+        is_text = media_type is not None and is_written(payload)
+        if is_text or isinstance(payload, Mapping):
+            return self._decode(payload, media_type)
+        return payload
 
     def _kind(self, payload: t.Any) -> t.Any:
         # A typed dict is a plain dict at run time.

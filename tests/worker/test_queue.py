@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import json
 import typing as t
 from collections.abc import Callable
@@ -18,7 +19,11 @@ from flask_ecotone import command_handler
 from flask_ecotone import DatabaseChannel
 from flask_ecotone import Ecotone
 from flask_ecotone import event_handler
+from flask_ecotone import media_type_converter
 from flask_ecotone import Message
+from flask_ecotone.channels import InMemoryChannel
+from flask_ecotone.conversion import MediaType
+from flask_ecotone.errors import ConversionError
 from flask_ecotone.storage.tables import messages
 
 
@@ -32,18 +37,54 @@ class Landed:
     at: str
 
 
+class Colour(enum.StrEnum):
+    BLUE = "blue"
+
+
+@media_type_converter
+class Semicolons:
+    """Reads and writes lists of text."""
+
+    def matches(
+        self,
+        source_type: t.Any,
+        source_media_type: MediaType,
+        target_type: t.Any,
+        target_media_type: MediaType,
+    ) -> bool:
+        """Whether one side is such a list in writing."""
+        return "text/semicolons" in (
+            source_media_type.essence,
+            target_media_type.essence,
+        )
+
+    def convert(
+        self,
+        source: t.Any,
+        source_type: t.Any,
+        source_media_type: MediaType,
+        target_type: t.Any,
+        target_media_type: MediaType,
+    ) -> t.Any:
+        """Convert from or to such a list."""
+        if source_media_type.essence == "text/semicolons":
+            return source.split(";")
+        return ";".join(source)
+
+
 class Loft:
     """An application that keeps the messages its pigeons carried."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, channel: t.Any = None) -> None:
         self.app = app = Flask("loft")
         app.config["SQLALCHEMY_DATABASE_URI"] = url
+        app.config["SQLALCHEMY_BINDS"] = {"queues": "sqlite://"}
         app.config["ECOTONE_CACHE_CONFIGURATION"] = False
         self.db = SQLAlchemy(app)
         self.seen: list[tuple[str, t.Any, Message]] = []
         self.failures = 0
-        self.ecotone = Ecotone(packages=[], channels=[DatabaseChannel("pigeons")])
-        self.ecotone.register(*self._handlers())
+        self.ecotone = Ecotone(packages=[], channels=[channel or DatabaseChannel("pigeons")])
+        self.ecotone.register(*self._handlers(), Semicolons)
         self.ecotone.init_app(app)
         with app.app_context():
             self.db.create_all()
@@ -85,7 +126,17 @@ class Loft:
         def clean(event: Landed, message: Message) -> None:
             seen.append(("clean", event, message))
 
-        return [fly, rest, feed, coo, count, clean]
+        @asynchronous("pigeons")
+        @command_handler("drop", endpoint_id="drop")
+        def drop(data: bytes, message: Message) -> None:
+            seen.append(("drop", data, message))
+
+        @asynchronous("pigeons")
+        @command_handler("whatever", endpoint_id="whatever")
+        def whatever(payload: t.Any, message: Message) -> None:
+            seen.append(("whatever", payload, message))
+
+        return [fly, rest, feed, coo, count, clean, drop, whatever]
 
     def send(self, command: t.Any, **headers: t.Any) -> None:
         with self.app.app_context():
@@ -123,18 +174,34 @@ def test_an_empty_channel_is_no_failure(loft: Loft) -> None:
     assert "Stopped (no messages): 0 messages handled, 0 failed." in loft.run()
 
 
-def test_a_message_comes_out_as_it_went_in(loft: Loft) -> None:
-    """Payload, id, timestamp and headers; the channel tells its name."""
-    loft.send(Fly("home"), ring="blue")
-    (row,) = loft.stored()
-    before = json.loads(row.headers)
+@pytest.mark.parametrize(
+    "channel",
+    [DatabaseChannel("pigeons"), InMemoryChannel("pigeons")],
+    ids=["database", "memory"],
+)
+def test_a_message_comes_out_as_it_went_in(database_url: str, channel: t.Any) -> None:
+    """Payload, id, timestamp and headers; the channel tells its name, and the message
+    in which media type it came.
+    """
+    loft = Loft(database_url, channel)
+    loft.send(Fly("home"), ring="blue", id="pigeon-1", timestamp=1_700_000_000)
     loft.run()
     ((_, command, message),) = loft.seen
     assert command == Fly("home")
-    assert message.headers.message_id == before["id"] == row.message_id
-    assert message.headers["timestamp"] == before["timestamp"]
+    assert message.headers.message_id == "pigeon-1"
+    assert message.headers.timestamp == 1_700_000_000
     assert message.headers["ring"] == "blue"
     assert message.headers["polledChannelName"] == "pigeons"
+    assert message.headers["contentType"] == "application/json"
+
+
+def test_a_message_is_stored_for_others_to_read(loft: Loft) -> None:
+    """The body is JSON, and the headers say so."""
+    loft.send(Fly("home"))
+    (row,) = loft.stored()
+    headers = json.loads(row.headers)
+    assert headers["contentType"] == "application/json"
+    assert headers["id"] == row.message_id
     assert json.loads(row.body) == {"to": "home"}
 
 
@@ -168,14 +235,94 @@ def test_text_that_is_json_already_stays_as_it_is(loft: Loft) -> None:
     assert bytes(row.body) == b'["corn"]'
     assert json.loads(row.headers)["contentType"] == "application/json"
     loft.run()
-    assert [payload for _, payload, _ in loft.seen] == [["corn"]]
+    ((_, payload, message),) = loft.seen
+    assert payload == ["corn"]
+    assert message.headers["contentType"] == "application/json"
 
 
 def test_plain_text_comes_out_as_plain_text(loft: Loft) -> None:
     """Whatever is in it."""
     loft.route("coo", '"ruckedigu" 🐦')
+    assert bytes(loft.stored()[0].body) == '"ruckedigu" 🐦'.encode()
     loft.run()
-    assert [payload for _, payload, _ in loft.seen] == ['"ruckedigu" 🐦']
+    ((_, payload, message),) = loft.seen
+    assert payload == '"ruckedigu" 🐦'
+    assert message.headers["contentType"] == "text/plain"
+
+
+@pytest.mark.parametrize("media_type", [None, "image/png"])
+def test_bytes_come_out_as_bytes(loft: Loft, media_type: str | None) -> None:
+    """They are stored as they are, and keep the media type that the sender said."""
+    data = bytes(range(256))
+    loft.route("drop", data, media_type=media_type)
+    assert bytes(loft.stored()[0].body) == data
+    loft.run()
+    ((_, payload, message),) = loft.seen
+    assert payload == data
+    said = media_type or "application/octet-stream"
+    assert message.headers["contentType"] == said
+
+
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        (Fly("home"), Fly("home")),
+        (Colour.BLUE, Colour.BLUE),
+        ("blue", "blue"),
+        ("", ""),
+        (b"\xff", b"\xff"),
+        ({"to": "home"}, {"to": "home"}),
+        (7, 7),
+    ],
+)
+def test_an_object_is_never_read_twice(loft: Loft, sent: t.Any, received: t.Any) -> None:
+    """A handler that takes anything gets the object, whatever it was written in."""
+    loft.route("whatever", sent)
+    loft.run()
+    assert [(p, type(p)) for _, p, _ in loft.seen] == [(received, type(received))]
+
+
+def test_an_object_is_written_in_the_media_type_that_is_asked_for(loft: Loft) -> None:
+    """By the converter of the application, which reads it as well."""
+    loft.route("feed", ["corn", "peas"], media_type="text/semicolons")
+    assert bytes(loft.stored()[0].body) == b"corn;peas"
+    loft.run()
+    ((_, payload, message),) = loft.seen
+    assert payload == ["corn", "peas"]
+    assert message.headers["contentType"] == "text/semicolons"
+
+
+def test_an_object_that_nothing_writes_is_refused(loft: Loft) -> None:
+    """By the sender, and not by a worker later."""
+    with pytest.raises(ConversionError, match=r"list.*text/csv.*@media_type_converter"):
+        loft.route("feed", ["corn"], media_type="text/csv")
+    assert loft.stored() == []
+
+
+@pytest.mark.parametrize(
+    ("media_type", "said"),
+    [
+        ("application/xml", "Can't read application/xml as Fly"),
+        ("nonsense", "'nonsense' is not a media type"),
+        (7, "7 is not a media type"),
+    ],
+)
+def test_a_media_type_that_nothing_reads_is_a_dead_letter(
+    loft: Loft, media_type: t.Any, said: str
+) -> None:
+    """It isn't tried again; the dead letter says which media type it is."""
+    loft.send(Fly("home"))
+    (row,) = loft.stored()
+    headers = {**json.loads(row.headers), "contentType": media_type}
+    with loft.app.app_context(), loft.db.engine.begin() as connection:
+        connection.execute(sa.update(messages).values(headers=json.dumps(headers)))
+    loft.run()
+    assert (loft.stored(), loft.seen) == ([], [])
+    (parked,) = json.loads(loft.command("deadletter", "list", "--json"))
+    assert said in parked["error_message"]
+    assert parked["attempts"] == 1
+    shown = json.loads(loft.command("deadletter", "show", str(parked["id"]), "--json"))
+    assert json.loads(shown["headers"])["contentType"] == media_type
 
 
 def test_a_message_says_its_type(loft: Loft) -> None:
@@ -241,3 +388,4 @@ def test_a_dead_letter_comes_back_by_commands(loft: Loft) -> None:
     assert (len(loft.stored()), len(loft.seen)) == (1, handled)
     assert "1 messages handled, 0 failed" in loft.run()
     assert (loft.stored(), len(loft.seen)) == ([], handled + 1)
+    assert loft.seen[-1][2].headers["contentType"] == "application/json"

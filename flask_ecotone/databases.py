@@ -13,6 +13,7 @@ import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
 from .errors import ConfigurationError
+from .errors import did_you_mean
 from .errors import EcotoneError
 from .storage import tables
 from .tenancy import MultiTenantConfiguration
@@ -96,6 +97,33 @@ class AppDatabases:
         tenancy = self._tenancy()
         return [None] if tenancy is None else list(self._places(tenancy).values())
 
+    def bound(self, key: str) -> BoundDatabase:
+        """Return the database of a bind, for all tenants.
+
+        :raises ConfigurationError: There is no such bind.
+        """
+        known = [each for each in self._engines if each is not None]
+        if key not in known:
+            listed = ", ".join(map(repr, known)) or "none"
+            raise ConfigurationError(
+                f"there is no bind {key!r:.80}.{did_you_mean(str(key), known)} The keys"
+                f" of SQLALCHEMY_BINDS are {listed}."
+            )
+        return BoundDatabase(self, self._engines[key])
+
+    def tenant_named(self, headers: Mapping[str, t.Any]) -> str | None:
+        """Return the tenant that the headers of a message name, if it is there."""
+        tenancy = self._tenancy()
+        named = None if tenancy is None else headers.get(tenancy.header)
+        if tenancy is None or named is None:
+            return None
+        try:
+            tenant = tenant_name(named)
+            tenancy.tenants.connection_of(tenant)
+        except EcotoneError:
+            return None
+        return tenant
+
     def holder_of(self, tenant: str | None) -> str | None:
         """Return who of those that share a database with a tenant is listed for it.
 
@@ -178,3 +206,36 @@ class AppDatabases:
                 " messages there are. Give MultiTenantConfiguration(…, names=…) a"
                 " function that returns the tenants."
             )
+
+
+class BoundDatabase:
+    """One database, which the session doesn't lead to.
+
+    It implements :class:`~flask_ecotone.channels.opening.Databases`.
+
+    :param databases: Those that the session leads to.
+    """
+
+    def __init__(self, databases: AppDatabases, engine: sa.Engine) -> None:
+        self._databases = databases
+        self._engine = engine
+
+    def session(self) -> sa_orm.Session:
+        """Return ``db.session`` of the current app context."""
+        return self._databases.session()
+
+    def engine(self, tenant: str | None) -> sa.Engine:
+        """Return its engine."""
+        return self._engine
+
+    def tenants(self) -> Sequence[None]:
+        """Return that it is one for everybody."""
+        return (None,)
+
+    def tenant_named(self, headers: Mapping[str, t.Any]) -> str | None:
+        """Return the tenant that the headers of a message name, if it is there."""
+        return self._databases.tenant_named(headers)
+
+    def bound(self, key: str) -> BoundDatabase:
+        """Return the database of another bind."""
+        return self._databases.bound(key)

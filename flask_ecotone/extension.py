@@ -118,7 +118,8 @@ class Ecotone:
             scope_by_context(db, _current_context)
             take_over(db, _current_routing, innermost_tenant)
             if self._declarations.has_database_channels:
-                tables.register(db)
+                for key in (None, *self._declarations.bind_keys):
+                    tables.register(db, key)
         state = app.extensions["ecotone"] = EcotoneState(app, self._declarations, db)
         app.cli.add_command(ecotone_cli, "ecotone")
         add_console_commands(app, state)

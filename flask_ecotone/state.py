@@ -82,6 +82,12 @@ class Declarations:
         """Whether messages are kept in the application's database."""
         return any(isinstance(each, DatabaseChannel) for each in self.channels)
 
+    @property
+    def bind_keys(self) -> list[str]:
+        """The binds that messages are kept in."""
+        listed = [c.bind_key for c in self.channels if isinstance(c, DatabaseChannel)]
+        return list(dict.fromkeys(key for key in listed if key is not None))
+
 
 class EcotoneState:
     """What belongs to one application.

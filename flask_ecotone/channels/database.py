@@ -15,33 +15,17 @@ from dataclasses import field
 import sqlalchemy as sa
 
 from ..errors import ConfigurationError
-from ..errors import MessageDeliveryError
-from ..storage.tables import create
-from ..storage.tables import messages
-from ..storage.tables import missing
-from ..storage.tables import now_ms
-from ..storage.tables import READY
-from ..storage.tables import WAITING
-from .database_source import DatabaseSource
+from .bound import BoundChannel
+from .database_source import CAPABILITIES
+from .inserting import insert
 from .opening import ChannelSurroundings
-from .opening import Databases
-from .protocols import Capability
 from .protocols import Envelope
 from .protocols import FinalFailure
 from .protocols import Inserting
 from .protocols import OnExhausted
+from .table_channel import TableChannel
 
-#: On PostgreSQL workers are woken by a notification with the name of the channel.
-NOTIFICATION: t.Final = "ecotone_message"
-
-CAPABILITIES: t.Final = (
-    Capability.DELAY
-    | Capability.PRIORITY
-    | Capability.TIME_TO_LIVE
-    | Capability.BATCH
-    | Capability.ORDERED
-    | Capability.TRANSACTIONAL
-)
+_DEFAULT: t.Final = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +46,9 @@ class DatabaseChannel:
     :param on_exhausted: What becomes of a message whose retries are used up and that no
         error channel takes: ``"dead_letter"``, ``"resend"``, ``"release"``,
         ``"ignore"`` or ``"stop"``. Unless given, the application says it.
+    :param bind: A key of ``SQLALCHEMY_BINDS``: the messages are in that database, for
+        all tenants, and are sent once the transaction of the session is committed.
+        ``None`` and ``"default"`` stand for the database of the session.
     """
 
     name: str
@@ -70,6 +57,7 @@ class DatabaseChannel:
     max_deliveries: int = field(default=5, kw_only=True)
     transaction: t.Literal["message", "batch"] = field(default="message", kw_only=True)
     on_exhausted: OnExhausted | None = field(default=None, kw_only=True)
+    bind: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not 0 < len(self.name) <= 255:
@@ -88,29 +76,51 @@ class DatabaseChannel:
                 f"DatabaseChannel({self.name!r}) has transaction={self.transaction!r}."
                 " It is 'message' or 'batch'."
             )
+        if self.bind_key is not None and self.transaction == "batch":
+            raise ConfigurationError(
+                f"DatabaseChannel({self.name!r}) has bind={self.bind!r} and"
+                " transaction='batch'. A message in another database can't be removed"
+                " in the transaction of its handler: leave one of them out."
+            )
         FinalFailure.named(self.on_exhausted, f"on_exhausted of {self.name!r}")
 
-    def open(self, surroundings: ChannelSurroundings) -> OpenDatabaseChannel:
+    @property
+    def bind_key(self) -> str | None:
+        """The bind of its database; ``None`` for that of the session."""
+        return None if self.bind == _DEFAULT else self.bind
+
+    def open(
+        self, surroundings: ChannelSurroundings
+    ) -> OpenDatabaseChannel | BoundChannel:
         """Return the channel of an application."""
         if surroundings.database is None:
             raise ConfigurationError(
                 f"DatabaseChannel({self.name!r}) requires a 'db' connection to be"
                 " configured. Call db.init_app(app) before ecotone.init_app(app)."
             )
-        return OpenDatabaseChannel(self, surroundings.database)
+        databases = surroundings.database
+        options = {
+            "batch": self.batch,
+            "lease": self.lease,
+            "max_deliveries": self.max_deliveries,
+            "is_batched": self.transaction == "batch",
+            "on_exhausted": FinalFailure.named(self.on_exhausted, self.name),
+        }
+        if self.bind_key is None:
+            return OpenDatabaseChannel(self.name, databases, **options)
+        try:
+            bound = databases.bound(self.bind_key)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"DatabaseChannel({self.name!r}) can't be opened: {error}"
+            ) from error
+        return BoundChannel(self.name, bound, **options)
 
 
-class OpenDatabaseChannel(Inserting):
-    """A :class:`DatabaseChannel` of one application."""
+class OpenDatabaseChannel(TableChannel, Inserting):
+    """A :class:`DatabaseChannel` of one application, where the session leads to."""
 
     capabilities: t.Final = CAPABILITIES
-
-    def __init__(self, configuration: DatabaseChannel, databases: Databases) -> None:
-        self.name = configuration.name
-        self.configuration = configuration
-        self._on_exhausted = FinalFailure.named(configuration.on_exhausted, self.name)
-        self._databases = databases
-        self._sources: dict[str | None, DatabaseSource] = {}
 
     def send(self, envelopes: Sequence[Envelope]) -> None:
         """Insert messages in the transaction of the session."""
@@ -121,140 +131,4 @@ class OpenDatabaseChannel(Inserting):
 
         :raises MessageDeliveryError: The database doesn't take one that is so large.
         """
-        if connection.dialect.name in ("mysql", "mariadb"):
-            _check_sizes(connection, self.name, envelopes)
-        if len(envelopes) == 1:
-            insert_one(connection, self.name, envelopes[0])
-        elif envelopes:
-            insert_many(connection, self.name, envelopes)
-
-    def is_initialized(self) -> bool:
-        """Whether our tables are in the database of each tenant."""
-        return not any(missing(engine) for engine in self._engines())
-
-    def initialize(self) -> None:
-        """Make our tables where they are missing."""
-        for engine in self._engines():
-            create(engine)
-
-    def delete(self) -> None:
-        """Do nothing: the tables are those of other channels as well."""
-
-    def _engines(self) -> list[sa.Engine]:
-        return [self._databases.engine(each) for each in self._databases.tenants()]
-
-    def sources(self) -> Sequence[DatabaseSource]:
-        """Return a source for the database of each tenant."""
-        found = {}
-        for tenant in self._databases.tenants():
-            found[tenant] = self._sources.get(tenant) or DatabaseSource(
-                self.name,
-                tenant,
-                self._databases,
-                batch=self.configuration.batch,
-                lease=self.configuration.lease,
-                max_deliveries=self.configuration.max_deliveries,
-                is_batched=self.configuration.transaction == "batch",
-                on_exhausted=self._on_exhausted,
-                insert=insert_one,
-            )
-        self._sources = found
-        return list(found.values())
-
-
-_given: dict[str, sa.BindParameter[t.Any]] = {
-    name: sa.bindparam(name)
-    for name in ("channel", "state", "rank", "endpoint_id", "message_id", "headers")
-}
-_INSERT_ONE = sa.insert(messages).values(
-    **_given,
-    body=sa.bindparam("body"),
-    attempts=0,
-    created_at=now_ms(),
-    due_at=now_ms() * sa.bindparam("is_relative", type_=sa.BigInteger)
-    + sa.bindparam("due", type_=sa.BigInteger),
-    expires_at=sa.bindparam("expiry", type_=sa.BigInteger),
-)
-_INSERT_AND_NOTIFY = _INSERT_ONE.returning(
-    sa.func.pg_notify(NOTIFICATION, messages.c.channel)
-)
-_NOTIFY = sa.select(sa.func.pg_notify(NOTIFICATION, sa.bindparam("channel")))
-_INSERT_MANY = sa.insert(messages)
-_NOW = sa.select(now_ms())
-_PACKET = sa.text("SELECT @@max_allowed_packet")
-#: Bytes that are left for the text of an error when a message is parked.
-_SPARE: t.Final = 500_000
-_ALWAYS_TAKEN: t.Final = 400_000
-
-
-def insert_one(connection: sa.Connection, channel: str, envelope: Envelope) -> None:
-    """Insert a message; the database says what time it is."""
-    if envelope.time_to_live is not None:
-        # Its life begins now, or when it is due: that is to be known before.
-        insert_many(connection, channel, [envelope])
-        return
-    values = _columns(channel, envelope)
-    is_absolute = envelope.due_at is not None
-    values.update(
-        is_relative=0 if is_absolute else 1,
-        due=envelope.due_at if is_absolute else envelope.delay,
-        expiry=envelope.expires_at,
-    )
-    if connection.dialect.name == "postgresql":
-        connection.execute(_INSERT_AND_NOTIFY, values).close()
-    else:
-        connection.execute(_INSERT_ONE, values)
-
-
-def insert_many(
-    connection: sa.Connection, channel: str, envelopes: Sequence[Envelope]
-) -> None:
-    """Insert messages with one statement."""
-    now = t.cast(int, connection.scalar(_NOW))
-    rows = []
-    for envelope in envelopes:
-        values = _columns(channel, envelope)
-        due = now + envelope.delay if envelope.due_at is None else envelope.due_at
-        expiry = envelope.expires_at
-        if expiry is None and envelope.time_to_live is not None:
-            expiry = max(now, due) + envelope.time_to_live
-        values.update(attempts=0, created_at=now, due_at=due, expires_at=expiry)
-        rows.append(values)
-    connection.execute(_INSERT_MANY, rows)
-    if connection.dialect.name == "postgresql":
-        connection.execute(_NOTIFY, {"channel": channel}).close()
-
-
-def _check_sizes(
-    connection: sa.Connection, channel: str, envelopes: Sequence[Envelope]
-) -> None:
-    # The server would hang up, as if there were an outage.
-    largest = max(map(_size, envelopes), default=0)
-    if largest < _ALWAYS_TAKEN:
-        return
-    limit = t.cast(int, connection.scalar(_PACKET))
-    if largest > limit - _SPARE:
-        raise MessageDeliveryError(
-            f"A message for the channel {channel!r} may take {largest:,} bytes of SQL,"
-            f" and the database takes {limit:,} in one statement, from which {_SPARE:,}"
-            " are kept for a report of its failure. Store large data elsewhere and send"
-            " where it is, or raise 'max_allowed_packet' of the server."
-        )
-
-
-def _size(envelope: Envelope) -> int:
-    # Drivers write bytes as hexadecimal digits, or escape them; text is escaped.
-    return 2 * (len(envelope.body) + len(envelope.headers.encode()))
-
-
-def _columns(channel: str, envelope: Envelope) -> dict[str, t.Any]:
-    is_ready = envelope.delay <= 0 and envelope.due_at is None
-    return {
-        "channel": channel,
-        "state": READY if is_ready else WAITING,
-        "rank": -envelope.priority,
-        "endpoint_id": envelope.endpoint_id,
-        "message_id": envelope.message_id,
-        "headers": envelope.headers,
-        "body": envelope.body,
-    }
+        insert(connection, self.name, envelopes)

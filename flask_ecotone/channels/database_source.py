@@ -79,6 +79,16 @@ _STATUS = (
 _PURGE = sa.delete(messages).where(_m.channel == OF_CHANNEL)
 
 
+CAPABILITIES: t.Final = (
+    Capability.DELAY
+    | Capability.PRIORITY
+    | Capability.TIME_TO_LIVE
+    | Capability.BATCH
+    | Capability.ORDERED
+    | Capability.TRANSACTIONAL
+)
+
+
 class DatabaseSource:
     """The messages of a channel in one database.
 
@@ -86,6 +96,8 @@ class DatabaseSource:
     :param tenant: Whose database it is.
     :param insert: Inserts a message into a channel.
     """
+
+    capabilities: Capability = CAPABILITIES
 
     def __init__(
         self,
@@ -112,15 +124,6 @@ class DatabaseSource:
         self._may_have_suspects = True
         #: The tokens of claims that the database didn't confirm.
         self._unconfirmed: set[str] = set()
-
-    capabilities: t.Final = (
-        Capability.DELAY
-        | Capability.PRIORITY
-        | Capability.TIME_TO_LIVE
-        | Capability.BATCH
-        | Capability.ORDERED
-        | Capability.TRANSACTIONAL
-    )
 
     @property
     def engine(self) -> sa.Engine:
@@ -220,35 +223,25 @@ class DatabaseSource:
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages, in the transaction of the session."""
-        connection = self._renewed()
-        for token, group in _by_token(deliveries).items():
-            ids = [delivery.position for delivery in group]
-            if remove_all(connection, token, ids) != len(ids):
-                raise LeaseLostError(self.channel, group[0].envelope.message_id)
+        self._joined(lambda connection: self._acknowledge(connection, deliveries))
 
     def settle(self, delivery: Delivery) -> bool:
         """Remove a message and note that it was handled, in the session."""
-        connection = self._renewed()
-        envelope = delivery.envelope
-        values = {
-            "position": delivery.position,
-            "held": delivery.token,
-            **_HANDLED.values(*_noted(delivery)),
-        }
-        if connection.dialect.name == "postgresql":
-            removed, is_new = connection.execute(_SETTLE, values).one()
-        else:
-            removed = connection.execute(_REMOVE, values).rowcount
-            is_new = removed and _HANDLED.note(connection, *_noted(delivery))
-        if not removed:
-            raise LeaseLostError(self.channel, envelope.message_id)
-        return bool(is_new)
+        return self._joined(lambda connection: self._settle(connection, delivery))
 
     def settle_all(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages and note that they were handled, in the session."""
-        self.acknowledge(deliveries)
+
+        def settle(connection: sa.Connection) -> None:
+            self._acknowledge(connection, deliveries)
+            _HANDLED.note_all(connection, map(_noted, deliveries), are_new=True)
+
+        self._joined(settle)
+
+    def note(self, delivery: Delivery) -> bool:
+        """Note in the transaction of the session that a message is handled."""
         connection = self._databases.session().connection()
-        _HANDLED.note_all(connection, map(_noted, deliveries), are_new=True)
+        return _HANDLED.note(connection, *_noted(delivery))
 
     def handled_before(self, deliveries: Sequence[Delivery]) -> set[t.Any]:
         """Return the positions of messages that were handled already."""
@@ -322,6 +315,29 @@ class DatabaseSource:
         values = {"of_channel": self.channel}
         return self._apart(lambda one: one.execute(_PURGE, values).rowcount)
 
+    def _acknowledge(
+        self, connection: sa.Connection, deliveries: Sequence[Delivery]
+    ) -> None:
+        for token, group in _by_token(deliveries).items():
+            ids = [delivery.position for delivery in group]
+            if remove_all(connection, token, ids) != len(ids):
+                raise LeaseLostError(self.channel, group[0].envelope.message_id)
+
+    def _settle(self, connection: sa.Connection, delivery: Delivery) -> bool:
+        values = {
+            "position": delivery.position,
+            "held": delivery.token,
+            **_HANDLED.values(*_noted(delivery)),
+        }
+        if connection.dialect.name == "postgresql":
+            removed, is_new = connection.execute(_SETTLE, values).one()
+        else:
+            removed = connection.execute(_REMOVE, values).rowcount
+            is_new = removed and _HANDLED.note(connection, *_noted(delivery))
+        if not removed:
+            raise LeaseLostError(self.channel, delivery.envelope.message_id)
+        return bool(is_new)
+
     def _change(
         self, change: Change, deliveries: Sequence[Delivery], **values: t.Any
     ) -> None:
@@ -332,10 +348,10 @@ class DatabaseSource:
 
         self._apart(run, is_one_statement=True)
 
-    def _renewed(self) -> sa.Connection:
+    def _joined(self, work: Callable[[sa.Connection], _R]) -> _R:
         connection = self._databases.session().connection()
         renew_plans(connection)
-        return connection
+        return work(connection)
 
     def _apart(
         self, work: Callable[[sa.Connection], _R], *, is_one_statement: bool = False

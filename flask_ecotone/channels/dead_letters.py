@@ -15,11 +15,13 @@ import sqlalchemy as sa
 from ..errors import MessagingError
 from ..storage.apart import apart
 from ..storage.tables import dead_letters
+from ..storage.tables import ensure
 from ..storage.tables import now_ms
 from ..storage.texts import storable
 from .database import OpenDatabaseChannel
 from .database_source import DatabaseSource
 from .opening import Databases
+from .protocols import Capability
 from .protocols import Channel
 from .protocols import Delivery
 from .protocols import Envelope
@@ -99,15 +101,23 @@ class DeadLetter:
         """
         while isinstance(source, GatedSource):
             source = source.source
-        where = source
+        channel, joined = source.channel, None
+        if isinstance(source, DatabaseSource):
+            if Capability.TRANSACTIONAL in source.capabilities:
+                joined = source
 
         def move(connection: sa.Connection) -> None:
-            if isinstance(where, DatabaseSource):
-                where.remove(connection, delivery)
-            self._store(connection, where.channel, delivery, failure, message_type)
+            if joined is not None:
+                joined.remove(connection, delivery)
+            self._store(connection, channel, delivery, failure, message_type)
 
-        apart(self._databases.engine(where.tenant), move)
-        if not isinstance(source, DatabaseSource):
+        tenant = source.tenant
+        if joined is None:
+            tenant = self._databases.tenant_named(_headers(delivery.envelope))
+        engine = self._databases.engine(tenant)
+        ensure(engine)
+        apart(engine, move)
+        if joined is None:
             source.acknowledge([delivery])
 
     def list(
@@ -325,12 +335,15 @@ def _replayed(row: t.Any) -> Envelope:
     return Envelope(row.endpoint_id, row.message_id, bytes(row.body), headers)
 
 
-def _replays(envelope: Envelope) -> int:
+def _headers(envelope: Envelope) -> dict[str, t.Any]:
     try:
-        values = msgspec.json.decode(envelope.headers, type=dict[str, t.Any])
+        return msgspec.json.decode(envelope.headers, type=dict[str, t.Any])
     except msgspec.MsgspecError:
-        return 0
-    found = values.get(REPLAYS)
+        return {}
+
+
+def _replays(envelope: Envelope) -> int:
+    found = _headers(envelope).get(REPLAYS)
     # What isn't a number of ours must not keep the message from being stored.
     return found if isinstance(found, int) and 0 <= found < 2**31 - 1 else 0
 

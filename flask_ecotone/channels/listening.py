@@ -13,7 +13,7 @@ from logging import Logger
 import sqlalchemy as sa
 
 from .background import BackgroundThread
-from .database import NOTIFICATION
+from .inserting import NOTIFICATION
 
 if t.TYPE_CHECKING:
     from .protocols import Source

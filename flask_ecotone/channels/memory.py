@@ -191,6 +191,10 @@ class MemoryQueue:
         """Never: there is no transaction."""
         return False
 
+    def note(self, delivery: Delivery) -> bool:
+        """Note nothing: what dies takes the channel along."""
+        return True
+
     def settle_all(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages and note that they were handled."""
         self.finish(deliveries)

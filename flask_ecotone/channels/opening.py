@@ -6,6 +6,7 @@ import logging
 import time
 import typing as t
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,17 @@ class Databases(t.Protocol):
 
     def tenants(self) -> Sequence[str | None]:
         """Return whose databases there are; ``None`` stands for the default one."""
+        ...
+
+    def tenant_named(self, headers: Mapping[str, t.Any]) -> str | None:
+        """Return the tenant that the headers of a message name, if it is there."""
+        ...
+
+    def bound(self, key: str) -> Databases:
+        """Return those of channels with a bind: one database, whatever the tenant.
+
+        :raises ConfigurationError: There is no such bind.
+        """
         ...
 
 

@@ -13,6 +13,7 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from dataclasses import replace
 from itertools import groupby
@@ -251,6 +252,16 @@ class Source(t.Protocol):
         """
         ...
 
+    def note(self, delivery: Delivery) -> bool:
+        """Note in the transaction of the session that a message is handled.
+
+        Only asked of a source that isn't transactional, which removes the message
+        later: then a worker that dies in between doesn't have it handled twice.
+
+        :return: Whether it is handled for the first time, as far as is known.
+        """
+        ...
+
     def settle_all(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages and note, in the same transaction, that they were handled.
 
@@ -325,6 +336,17 @@ class Inserting(abc.ABC):
     @abc.abstractmethod
     def insert(self, connection: sa.Connection, envelopes: Sequence[Envelope]) -> None:
         """Take messages in a transaction of the caller."""
+
+
+class Preparing(abc.ABC):
+    """A channel outside of the session that can fail before the session commits."""
+
+    @abc.abstractmethod
+    def taking(self, envelopes: Sequence[Envelope]) -> AbstractContextManager[None]:
+        """Take messages at the end of a context; none if an exception ends it.
+
+        Whatever may well fail is done at its beginning.
+        """
 
 
 @t.runtime_checkable

@@ -191,6 +191,10 @@ class GatedSource:
         """Remove a message and note that it was handled."""
         return self.source.settle(delivery)
 
+    def note(self, delivery: Delivery) -> bool:
+        """Note that a message is handled."""
+        return self.source.note(delivery)
+
     def settle_all(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages and note that they were handled."""
         self.source.settle_all(deliveries)

@@ -15,15 +15,19 @@ from ..storage import tables
 from ..storage.tables import Feature
 from ..storage.tables import FEATURES
 from .group import ecotone_cli
+from .targets import Bind
 from .targets import engine_of
 from .targets import for_each
+from .targets import heading
+from .targets import named
+from .targets import Target
 from .targets import target_options
-from .targets import targets
+from .targets import targets_and_binds
 from .targets import tenancy
 from .writer import print_table
 
 _Command = t.TypeVar("_Command", bound=Callable[..., t.Any])
-_Rows = list[tuple[str | None, Feature, bool]]
+_Rows = list[tuple[Target, Feature, bool]]
 
 
 def _feature_options(command: _Command) -> _Command:
@@ -78,7 +82,8 @@ def setup_command(
     For tenants it creates the application's tables and those of ours that are used; a
     schema that stands for a tenant is created too. With --feature or --only-used it
     leaves out the application's, and with --status, or --json alone, it creates
-    nothing.
+    nothing. The databases of channels with a bind get our tables too, unless --tenant
+    names others.
 
     \b
         flask ecotone database setup --tenant tenant_a
@@ -94,20 +99,20 @@ def setup_command(
             "--initialize, --sql and --status exclude each other, and so do --sql and"
             " --json."
         )
-    found = targets(tenants, all_tenants)
+    found = targets_and_binds(tenants, all_tenants)
     features = _chosen(names, only_used)
     if sql:
         for_each(found, lambda name: _print_sql(name, features), "read")
         return
-    is_for_tenants = found != [None]
+    is_for_tenants = all_tenants or bool(tenants)
     is_filtered = bool(names) or only_used
     if initialize or (is_for_tenants and not status and not as_json):
         if not initialize and not is_filtered:
             features = _used(FEATURES)
 
-        def create(name: str | None) -> None:
+        def create(name: Target) -> None:
             _create(name, features, has_ours_only=is_filtered)
-            if name is not None and not as_json:
+            if is_for_tenants and not as_json:
                 click.echo(f"{name}: the tables are there.")
 
         for_each(found, create, "set up")
@@ -136,17 +141,17 @@ def delete_command(
         flask ecotone database delete --feature dead_letter
         flask ecotone database delete --force
     """
-    found = targets(tenants, all_tenants)
+    found = targets_and_binds(tenants, all_tenants)
     features = _chosen(names, only_used)
     rows: list[Sequence[object]] = []
 
-    def delete(name: str | None) -> None:
+    def delete(name: Target) -> None:
         engine = engine_of(name)
         absent = tables.missing(engine, features)
         present = [feature for feature in features if feature not in absent]
         for feature in present:
             count = _count(engine, feature)
-            rows.append((*_tenant(name), feature.name, feature.table.name, count))
+            rows.append((*named(found, name), feature.name, feature.table.name, count))
         if force:
             tables.drop(engine, present)
 
@@ -154,8 +159,7 @@ def delete_command(
         for_each(found, delete, "deleted" if force else "read")
     finally:
         if rows:
-            headings = [] if found == [None] else ["Tenant"]
-            print_table([*headings, "Feature", "Table", "Rows"], rows)
+            print_table([*heading(found), "Feature", "Table", "Rows"], rows)
             click.echo(
                 "Deleted." if force else "Would be deleted (use --force to confirm)."
             )
@@ -173,20 +177,18 @@ def _used(features: Sequence[Feature]) -> tuple[Feature, ...]:
     return tuple(feature for feature in features if feature in used)
 
 
-def _create(
-    name: str | None, features: Sequence[Feature], *, has_ours_only: bool
-) -> None:
-    if name is not None and has_ours_only:
+def _create(name: Target, features: Sequence[Feature], *, has_ours_only: bool) -> None:
+    if isinstance(name, str) and has_ours_only:
         tenancy().create_schema(name)
-    elif name is not None:
+    elif isinstance(name, str):
         tenancy().create_tables(name)
     if features:
         tables.create(engine_of(name), features)
 
 
-def _print_sql(name: str | None, features: Sequence[Feature]) -> None:
+def _print_sql(name: Target, features: Sequence[Feature]) -> None:
     if name is not None:
-        click.echo(f"-- {' '.join(name.split())}\n")
+        click.echo(f"-- {' '.join(str(name).split())}\n")
     for statement in tables.statements(engine_of(name), features):
         # SQLAlchemy leaves spaces at the ends of lines.
         lines = (line.rstrip() for line in statement.splitlines())
@@ -194,12 +196,12 @@ def _print_sql(name: str | None, features: Sequence[Feature]) -> None:
 
 
 def _print_status(
-    names: Sequence[str | None], features: Sequence[Feature], as_json: bool
+    names: Sequence[Target], features: Sequence[Feature], as_json: bool
 ) -> None:
     used = _used(features)
     rows: _Rows = []
 
-    def look(name: str | None) -> None:
+    def look(name: Target) -> None:
         absent = tables.missing(engine_of(name), features)
         rows.extend((name, feature, feature not in absent) for feature in features)
 
@@ -209,11 +211,10 @@ def _print_status(
         if as_json:
             _print_json(rows, used)
         elif rows:
-            headings = [] if names == [None] else ["Tenant"]
             print_table(
-                [*headings, "Feature", "Used", "Initialized"],
+                [*heading(names), "Feature", "Used", "Initialized"],
                 [
-                    (*_tenant(name), f.name, _yes(f in used), _yes(is_there))
+                    (*named(names, name), f.name, _yes(f in used), _yes(is_there))
                     for name, f, is_there in rows
                 ],
             )
@@ -224,7 +225,8 @@ def _print_status(
 def _print_json(rows: _Rows, used: Sequence[Feature]) -> None:
     found = [
         {
-            "tenant": name,
+            "tenant": name if isinstance(name, str) else None,
+            "bind": name.key if isinstance(name, Bind) else None,
             "feature": feature.name,
             "used": feature in used,
             "initialized": is_there,
@@ -238,10 +240,6 @@ def _count(engine: sa.Engine, feature: Feature) -> int:
     query = sa.select(sa.func.count()).select_from(feature.table)
     with engine.connect() as connection:
         return connection.scalar(query) or 0
-
-
-def _tenant(name: str | None) -> tuple[str, ...]:
-    return () if name is None else (name,)
 
 
 def _yes(is_so: bool) -> str:

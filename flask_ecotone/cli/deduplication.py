@@ -11,8 +11,9 @@ from ..storage.deduplication import remove_expired
 from .group import ecotone_cli
 from .targets import engine_of
 from .targets import for_each
+from .targets import Target
 from .targets import target_options
-from .targets import targets
+from .targets import targets_and_binds
 from .types import AGE
 from .writer import ClickConsoleWriter
 
@@ -59,7 +60,7 @@ def remove_expired_command(
     """
     console = ClickConsoleWriter()
 
-    def remove(name: str | None) -> None:
+    def remove(name: Target) -> None:
         engine = engine_of(name)
         count = 0
         if not tables.missing(engine, _DEDUPLICATION):
@@ -70,4 +71,4 @@ def remove_expired_command(
         prefix = "" if name is None else f"{name}: "
         click.echo(f"{prefix}{count} removed.")
 
-    for_each(targets(tenants, all_tenants), remove, "cleaned up")
+    for_each(targets_and_binds(tenants, all_tenants), remove, "cleaned up")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import click
 import sqlalchemy as sa
@@ -16,6 +17,21 @@ from ..errors import EcotoneError
 from ..tenancy import Tenancy
 from .group import ecotone_cli
 
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """The database of channels with a bind."""
+
+    key: str
+
+    def __str__(self) -> str:
+        return f"bind {self.key}"
+
+
+#: A tenant or a bind; ``None`` is the default database.
+Target = str | Bind | None
+
+_T = t.TypeVar("_T", bound=Target)
 _Command = t.TypeVar("_Command", bound=Callable[..., t.Any])
 
 
@@ -56,20 +72,50 @@ def targets(tenants: Sequence[str], all_tenants: bool) -> Sequence[str | None]:
     return [None]
 
 
-def engine_of(tenant: str | None) -> sa.Engine:
-    """Return the engine of a target."""
+def targets_and_binds(tenants: Sequence[str], all_tenants: bool) -> Sequence[Target]:
+    """Return the tenants, and the binds of channels, that a command is for."""
+    found: Sequence[Target] = targets(tenants, all_tenants)
+    if tenants:
+        return found
+    keys = current_app.extensions["ecotone"].declarations.bind_keys
+    return [*found, *map(Bind, keys)]
+
+
+def named(found: Sequence[Target], target: Target) -> tuple[str, ...]:
+    """Return a target as the first cell of a row; none if there are no others.
+
+    :param found: All targets.
+    """
+    if found == [None]:
+        return ()
+    return ("default" if target is None else str(target),)
+
+
+def heading(found: Sequence[Target]) -> tuple[str, ...]:
+    """Return what stands above the names of targets."""
+    if found == [None]:
+        return ()
+    is_mixed = any(isinstance(each, Bind) for each in found)
+    return ("Database" if is_mixed else "Tenant",)
+
+
+def engine_of(target: Target) -> sa.Engine:
+    """Return the engine of a target.
+
+    :raises ConfigurationError: There is none.
+    """
+    databases = current_app.extensions["ecotone"].databases
+    if isinstance(target, Bind):
+        return t.cast(sa.Engine, databases.bound(target.key).engine(None))
     try:
-        databases = current_app.extensions["ecotone"].databases
-        return t.cast(sa.Engine, databases.engine(tenant))
+        return t.cast(sa.Engine, databases.engine(target))
     except KeyError:
         raise ConfigurationError(
             "The application has no default database. Set SQLALCHEMY_DATABASE_URI."
         ) from None
 
 
-def for_each(
-    names: Sequence[str | None], act: Callable[[str | None], None], done: str
-) -> None:
+def for_each(names: Sequence[_T], act: Callable[[_T], None], done: str) -> None:
     """Do something for each target; a failure of one doesn't keep the others from it.
 
     :param done: What was to be done, as in "could not be set up".
@@ -81,10 +127,10 @@ def for_each(
         except (EcotoneError, SQLAlchemyError) as error:
             if _shows_tracebacks():
                 raise
-            if name is None:
+            if name is None and len(names) == 1:
                 raise click.ClickException(_reason(error)) from error
-            failed.append(name)
-            click.echo(f"{name}: {_reason(error)}", err=True)
+            failed.append("default" if name is None else str(name))
+            click.echo(f"{failed[-1]}: {_reason(error)}", err=True)
     if failed:
         raise click.ClickException(
             f"{len(failed)} of {len(names)} databases could not be {done}:"

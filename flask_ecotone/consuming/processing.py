@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from logging import Logger
@@ -28,6 +26,8 @@ from ..message import ROUTING_SLIP
 from ..storage.protocols import Transaction
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
+from .environment import always
+from .environment import Environment
 from .failures import Recovery
 from .final_failures import GivenBackError
 
@@ -36,10 +36,6 @@ from .final_failures import GivenBackError
 _SUSPICIOUS: t.Final = 2
 #: With what a handler fails: also when it, or a library, means to end a program.
 _FAILURES: t.Final = (Exception, SystemExit)
-
-
-def _always(headers: Mapping[str, t.Any], tenant: str | None) -> bool:
-    return True
 
 
 class OutageError(Exception):
@@ -52,22 +48,6 @@ class _Unread(Exception):
 
 class WorkerKillerError(MessagingError):
     """A message whose workers disappeared, again and again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """What surrounds a handled message.
-
-    :param context: Makes the app context of one message.
-    :param is_outage: Whether the database is the reason of an error.
-    :param is_at_home: Whether a message with some headers is handled on the engine of a
-        tenant.
-    """
-
-    context: Callable[[], AbstractContextManager[t.Any]]
-    transaction: Transaction | None
-    is_outage: Callable[[BaseException], bool]
-    is_at_home: Callable[[Mapping[str, t.Any], str | None], bool] = _always
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +123,7 @@ class Processor:
 
     def _is_at_home(self, source: Source, delivery: Delivery) -> bool:
         is_at_home = self._environment.is_at_home
-        if is_at_home is _always:
+        if is_at_home is always:
             return True
         try:
             return is_at_home(read_headers(delivery.envelope), source.tenant)
@@ -207,7 +187,7 @@ class Processor:
                     )
                 except Exception as error:
                     return _Unread(str(error))
-                self._system.execute(endpoint, message, lambda: True)
+                self._system.execute(endpoint, message, _is_new)
         except _FAILURES as error:
             if self.is_outage(error):
                 raise
@@ -281,11 +261,14 @@ class Processor:
             )
             may_retry = True
             if self._is_joined(source, endpoint):
-                settle = self._settling(source, delivery)
+                settle = self._settling(delivery, source.settle)
                 self._system.execute(endpoint, message, settle)
                 return True
             if delivery.position not in handled:
-                self._system.execute(endpoint, message, lambda: True)
+                settle = _is_new
+                if self._is_transactional(endpoint):
+                    settle = self._settling(delivery, source.note)
+                self._system.execute(endpoint, message, settle)
             finished.append(delivery)
             return True
         except LeaseLostError:
@@ -299,9 +282,11 @@ class Processor:
             self._fail(source, delivery, endpoint, error, may_retry=may_retry)
         return False
 
-    def _settling(self, source: Source, delivery: Delivery) -> Callable[[], bool]:
+    def _settling(
+        self, delivery: Delivery, note: Callable[[Delivery], bool]
+    ) -> Callable[[], bool]:
         def settle() -> bool:
-            is_new = source.settle(delivery)
+            is_new = note(delivery)
             if not is_new:
                 self._log.info(
                     "The message %s was handled by %s already and is skipped.",
@@ -314,9 +299,12 @@ class Processor:
 
     def _is_joined(self, source: Source, endpoint: Endpoint | None) -> bool:
         """Whether a message is removed in the transaction of its handler."""
-        if self._environment.transaction is None:
-            return False
         if Capability.TRANSACTIONAL not in source.capabilities:
+            return False
+        return self._is_transactional(endpoint)
+
+    def _is_transactional(self, endpoint: Endpoint | None) -> bool:
+        if self._environment.transaction is None:
             return False
         return endpoint is not None and endpoint.is_transactional
 
@@ -439,6 +427,10 @@ class Processor:
                 " back when its lease is over.",
                 delivery.envelope.message_id,
             )
+
+
+def _is_new() -> bool:
+    return True
 
 
 def _run(transaction: Transaction | None, call: Callable[[], None]) -> None:

@@ -31,7 +31,7 @@ def apart(
     :param is_one_statement: Whether each of its statements may be a transaction: on
         PostgreSQL that saves two of three round trips.
     """
-    begin = _begin
+    begin = short_transaction
     if is_one_statement and engine.dialect.name == "postgresql":
         begin = _autocommit
     for _ in range(_ATTEMPTS - 1):
@@ -52,7 +52,8 @@ def _autocommit(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 @contextmanager
-def _begin(engine: sa.Engine) -> Iterator[sa.Connection]:
+def short_transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Begin, and commit at the end of the context or roll back an exception."""
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             begin_write(connection)

@@ -9,8 +9,8 @@ from contextvars import ContextVar
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
-from ..channels.protocols import deliver
 from ..channels.protocols import Post
+from .departure import Departure
 
 if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -35,6 +35,7 @@ class Batch:
         self._session = sa_orm.Session()
         self._connections: dict[sa.Engine, sa.Connection] = {}
         self._posts: list[Post] = []
+        self._leaving: Departure | None = None
         self._error: BaseException | None = None
 
     def bind(self, engine: sa.Engine) -> sa.Connection:
@@ -58,11 +59,18 @@ class Batch:
         """Commit what all of them did."""
         if self._error is not None:
             raise self._error
-        self._session.commit()
+        leaving = Departure(self._posts)
+        try:
+            self._session.commit()
+        except BaseException:
+            leaving.give_up()
+            raise
+        self._leaving = leaving
 
     def send(self) -> None:
         """Send what was to be sent once it is committed."""
-        deliver(self._posts)
+        if self._leaving is not None:
+            self._leaving.send()
 
     def close(self) -> None:
         """Give back the connections; what isn't committed is lost."""

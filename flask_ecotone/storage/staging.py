@@ -2,7 +2,8 @@
 
 They are staged on the session. Channels in the database get theirs just before the
 commit, in the transaction; other channels get theirs once it is committed. A rollback
-gives them up, that of a savepoint those that were sent inside of it.
+gives them up, that of a savepoint those that were sent inside of it. What can fail of
+sending to other channels does so before the commit, where it prevents that.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
 from ..channels.protocols import Capability
-from ..channels.protocols import deliver
 from ..channels.protocols import Post
 from .batches import batch_of
+from .departure import Departure
 
 _log = logging.getLogger("flask_ecotone.outbox")
 
 #: The staged posts of a session: a list for the transaction and one for each savepoint.
 _STAGED: t.Final = "ecotone.staged"
+#: What leaves once the commit that a session has begun is done.
+_LEAVING: t.Final = "ecotone.leaving"
 
 
 def stage(session: sa_orm.Session, posts: Sequence[Post]) -> None:
@@ -69,26 +72,37 @@ def _before_commit(session: sa_orm.Session) -> None:
         levels[-2].extend(posts)
         posts = []
     levels[-1][:] = posts
+    if posts and not session.in_nested_transaction() and _is_last(session):
+        session.info[_LEAVING] = Departure(_unstaged(levels))
 
 
 def _after_commit(session: sa_orm.Session) -> None:
     levels = session.info.get(_STAGED)
     if levels is None or session.in_nested_transaction():
         return
-    posts = [post for level in levels for post in level]
-    session.info.pop(_STAGED)
+    leaving = session.info.pop(_LEAVING, None)
+    if leaving is not None:
+        leaving.send()
+    posts = _unstaged(session.info.pop(_STAGED))
     if not posts:
         return
     unit = session._unit()  # type: ignore[attr-defined]
+    batch = batch_of(session._db)  # type: ignore[attr-defined]
     if unit is not None and unit.session is not session:
         # A guest has only handed over what it did.
         stage(unit.session, posts)
-        return
-    batch = batch_of(session._db)  # type: ignore[attr-defined]
-    if batch is not None:
+    elif batch is not None:
         batch.send_later(posts)
-        return
-    deliver(posts)
+    else:
+        # What the commit itself has flushed.
+        Departure(posts).send()
+
+
+def _is_last(session: sa_orm.Session) -> bool:
+    """Whether nobody can give up any more what a session commits."""
+    unit = session._unit()  # type: ignore[attr-defined]
+    is_guest = unit is not None and unit.session is not session
+    return not is_guest and batch_of(session._db) is None  # type: ignore[attr-defined]
 
 
 def _after_rollback(session: sa_orm.Session) -> None:
@@ -96,6 +110,7 @@ def _after_rollback(session: sa_orm.Session) -> None:
     levels = session.info.get(_STAGED)
     if levels is not None:
         levels[-1].clear()
+        _stay(session)
 
 
 def _after_end(session: sa_orm.Session, transaction: sa_orm.SessionTransaction) -> None:
@@ -106,8 +121,22 @@ def _after_end(session: sa_orm.Session, transaction: sa_orm.SessionTransaction) 
         if len(levels) > 1:
             _report(levels.pop())
     elif transaction.parent is None:
+        _stay(session)
         for level in session.info.pop(_STAGED):
             _report(level)
+
+
+def _stay(session: sa_orm.Session) -> None:
+    leaving = session.info.pop(_LEAVING, None)
+    if leaving is not None:
+        leaving.give_up()
+
+
+def _unstaged(levels: list[list[Post]]) -> list[Post]:
+    posts = [post for level in levels for post in level]
+    for level in levels:
+        level.clear()
+    return posts
 
 
 def _report(lost: list[Post]) -> None:

@@ -186,9 +186,14 @@ def _now_sqlite(element: t.Any, compiler: t.Any, **options: t.Any) -> str:
     return "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
 
 
-def register(db: SQLAlchemy) -> None:
-    """Show our tables to what reads the metadata of ``db``; once or more."""
-    known = db.metadatas[None]
+def register(db: SQLAlchemy, key: str | None = None) -> None:
+    """Show our tables to what reads the metadata of ``db``; once or more.
+
+    :param key: The bind whose metadata is meant; what isn't one has none.
+    """
+    known = db.metadatas.get(key)
+    if known is None:
+        return
     for table in metadata.sorted_tables:
         if table.name not in known.tables:
             table.to_metadata(known)

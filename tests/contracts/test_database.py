@@ -23,12 +23,16 @@ class TestDatabaseChannel(ChannelContract):
     many = 2_000
     delay = 0.2
 
+    bind: str | None = None
+
     @pytest.fixture(autouse=True)
     def _app(self, database_url: str) -> Iterator[None]:
         self.app = Flask(__name__)
-        self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
+        urls = {None: "sqlite://", self.bind: database_url}
+        self.app.config["SQLALCHEMY_DATABASE_URI"] = urls.pop(None)
+        self.app.config["SQLALCHEMY_BINDS"] = urls
         self.db = SQLAlchemy(self.app)
-        channel = DatabaseChannel("orders", lease=1)
+        channel = DatabaseChannel("orders", lease=1, bind=self.bind)
         self.ecotone = Ecotone(self.app, packages=[], channels=[channel])
         with self.app.app_context():
             self.db.create_all()
@@ -38,7 +42,7 @@ class TestDatabaseChannel(ChannelContract):
         with self.app.app_context():
             self.ecotone.compile()
             # Who looks for the tables first shall not spend the time of a delay.
-            ensure(self.db.engine)
+            ensure(self.db.engines[self.bind])
         messaging = self.app.extensions["ecotone"].messaging
         return t.cast(Channel, messaging.channels.get("orders"))
 
@@ -55,3 +59,9 @@ class TestDatabaseChannel(ChannelContract):
             self.db.session.rollback()
             raise
         self.db.session.commit()
+
+
+class TestBoundDatabaseChannel(TestDatabaseChannel):
+    """A channel in another database than the session's."""
+
+    bind = "queues"

@@ -83,7 +83,8 @@ class Loft:
         self.db = SQLAlchemy(app)
         self.seen: list[tuple[str, t.Any, Message]] = []
         self.failures = 0
-        self.ecotone = Ecotone(packages=[], channels=[channel or DatabaseChannel("pigeons")])
+        channel = channel or DatabaseChannel("pigeons")
+        self.ecotone = Ecotone(packages=[], channels=[channel])
         self.ecotone.register(*self._handlers(), Semicolons)
         self.ecotone.init_app(app)
         with app.app_context():
@@ -176,8 +177,12 @@ def test_an_empty_channel_is_no_failure(loft: Loft) -> None:
 
 @pytest.mark.parametrize(
     "channel",
-    [DatabaseChannel("pigeons"), InMemoryChannel("pigeons")],
-    ids=["database", "memory"],
+    [
+        DatabaseChannel("pigeons"),
+        DatabaseChannel("pigeons", bind="queues"),
+        InMemoryChannel("pigeons"),
+    ],
+    ids=["database", "bind", "memory"],
 )
 def test_a_message_comes_out_as_it_went_in(database_url: str, channel: t.Any) -> None:
     """Payload, id, timestamp and headers; the channel tells its name, and the message
@@ -275,7 +280,7 @@ def test_bytes_come_out_as_bytes(loft: Loft, media_type: str | None) -> None:
         (7, 7),
     ],
 )
-def test_an_object_is_never_read_twice(loft: Loft, sent: t.Any, received: t.Any) -> None:
+def test_an_object_is_not_read_twice(loft: Loft, sent: t.Any, received: t.Any) -> None:
     """A handler that takes anything gets the object, whatever it was written in."""
     loft.route("whatever", sent)
     loft.run()

@@ -1,0 +1,32 @@
+"""What a worker has of the application around the messages that it handles."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from ..storage.protocols import Transaction
+
+
+def always(headers: Mapping[str, t.Any], tenant: str | None) -> bool:
+    """Say yes."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What surrounds a handled message.
+
+    :param context: Makes the app context of one message.
+    :param is_outage: Whether the database is the reason of an error.
+    :param is_at_home: Whether a message with some headers is handled on the engine of a
+        tenant.
+    """
+
+    context: Callable[[], AbstractContextManager[t.Any]]
+    transaction: Transaction | None
+    is_outage: Callable[[BaseException], bool]
+    is_at_home: Callable[[Mapping[str, t.Any], str | None], bool] = always

@@ -1,0 +1,44 @@
+"""Messages that leave for other places once a transaction is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import groupby
+
+from ..channels.protocols import deliver
+from ..channels.protocols import Post
+from ..channels.protocols import Preparing
+
+
+class Departure:
+    """Messages for channels that don't take part in a transaction.
+
+    It is made just before the commit, and does then what can fail: where a channel
+    can't be reached, there is no commit either.
+    """
+
+    def __init__(self, posts: Sequence[Post]) -> None:
+        self._others: list[Post] = []
+        with ExitStack() as stack:
+            for channel, group in groupby(posts, key=lambda post: post[0]):
+                if isinstance(channel, Preparing):
+                    envelopes = [envelope for _, envelope in group]
+                    stack.enter_context(channel.taking(envelopes))
+                else:
+                    self._others.extend(group)
+            self._prepared = stack.pop_all()
+
+    def send(self) -> None:
+        """Send them: the transaction is committed."""
+        self._prepared.close()
+        deliver(self._others)
+
+    def give_up(self) -> None:
+        """Send none: the transaction isn't committed."""
+        error = _GivenUp()
+        self._prepared.__exit__(_GivenUp, error, None)
+
+
+class _GivenUp(Exception):
+    """Ends what was prepared as if it had failed."""

@@ -144,7 +144,11 @@ class Messaging:
             recovery.check(bus.recovery, bus.where)
         environment = Environment(self._app.app_context, self._transaction, is_outage)
         if self._databases is not None and self._databases.has_tenants:
-            environment = replace(environment, is_at_home=self._databases.leads_to)
+            environment = replace(
+                environment,
+                is_at_home=self._databases.leads_to,
+                tenant_named=self._databases.tenant_named,
+            )
         self._system = system
         self._processor = Processor(system, environment, recovery, self._log)
 

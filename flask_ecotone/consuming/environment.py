@@ -16,6 +16,11 @@ def always(headers: Mapping[str, t.Any], tenant: str | None) -> bool:
     return True
 
 
+def no_tenant(headers: Mapping[str, t.Any]) -> str | None:
+    """Return that there is none."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """What surrounds a handled message.
@@ -24,9 +29,11 @@ class Environment:
     :param is_outage: Whether the database is the reason of an error.
     :param is_at_home: Whether a message with some headers is handled on the engine of a
         tenant.
+    :param tenant_named: Returns the tenant that headers name, if there is one.
     """
 
     context: Callable[[], AbstractContextManager[t.Any]]
     transaction: Transaction | None
     is_outage: Callable[[BaseException], bool]
     is_at_home: Callable[[Mapping[str, t.Any], str | None], bool] = always
+    tenant_named: Callable[[Mapping[str, t.Any]], str | None] = no_tenant

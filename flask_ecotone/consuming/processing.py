@@ -11,10 +11,7 @@ from logging import Logger
 
 from ..channels.protocols import Capability
 from ..channels.protocols import Delivery
-from ..channels.protocols import Envelope
-from ..channels.protocols import Post
 from ..channels.protocols import Source
-from ..errors import ConfigurationError
 from ..errors import ConversionError
 from ..errors import EcotoneError
 from ..errors import LeaseLostError
@@ -22,14 +19,14 @@ from ..errors import MessagingError
 from ..errors import UnknownEndpointError
 from ..handling.writing import read_headers
 from ..message import BUS
-from ..message import ROUTING_SLIP
-from ..storage.protocols import Transaction
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
 from .environment import always
 from .environment import Environment
 from .failures import Recovery
 from .final_failures import GivenBackError
+from .forwarding import Forwarding
+from .forwarding import in_tenant
 
 #: How many workers must disappear with a message before it can be to blame: the first
 #: had claimed others, too.
@@ -81,6 +78,9 @@ class Processor:
         self._environment = environment
         self._recovery = recovery
         self._log = logger
+        self._forwarding = Forwarding(
+            system, environment, self._fail_on_its_way, logger
+        )
 
     def is_outage(self, error: BaseException) -> bool:
         """Whether the database is the reason of an error."""
@@ -161,7 +161,8 @@ class Processor:
                 if done:
                     with self._environment.context():
                         settle = partial(source.settle_all, done)
-                        self._in_tenant(source, partial(transaction.run, None, settle))
+                        run = partial(transaction.run, None, settle)
+                        in_tenant(self._system, source.tenant, run)
         except Exception as error:
             if self.is_outage(error):
                 raise OutageError(str(error)) from error
@@ -312,57 +313,20 @@ class Processor:
         return OutageError(str(error)) if self.is_outage(error) else error
 
     def forward(self, source: Source, deliveries: Sequence[Delivery]) -> int:
-        """Send deliveries to the next channels on their way, all in one transaction.
+        """Send deliveries to the next channels on their way; return how many were sent.
 
-        :return: How many were sent.
         :raises GivenBackError: It failed, and they are to be given back.
         :raises OutageError: The database is gone.
         """
-        channels = self._system.channels
-        assert channels is not None
-        staged: list[Post] = []
-        others: dict[str, list[Envelope]] = {}
-        sent: list[Delivery] = []
-        for delivery in deliveries:
-            name, envelope = self._next(delivery)
-            try:
-                channel = channels.get(name)
-            except ConfigurationError as error:
-                # It was taken out of the application, and the message is still here.
-                self.fail(source, delivery, error, is_on_its_way=True)
-                continue
-            sent.append(delivery)
-            if Capability.TRANSACTIONAL in channel.capabilities:
-                staged.append((channel, envelope))
-            else:
-                others.setdefault(name, []).append(envelope)
-        transaction = self._environment.transaction
-        is_joined = Capability.TRANSACTIONAL in source.capabilities
-
-        def send() -> None:
-            channels.outbox.put(staged)
-            if is_joined:
-                source.acknowledge(sent)
-            # Before they are gone for good: rather twice than not at all.
-            for name, envelopes in others.items():
-                channels.get(name).send(envelopes)
-
         try:
-            with self._environment.context():
-                self._in_tenant(source, lambda: _run(transaction, send))
-                if not is_joined:
-                    source.acknowledge(sent)
-            return len(sent)
-        except LeaseLostError as error:
-            # Those that are still ours can go with the next ones.
-            self._log.warning("%s", error)
-            source.release(sent)
+            return self._forwarding.forward(source, deliveries)
         except Exception as error:
-            if self._environment.is_outage(error):
-                raise OutageError(str(error)) from error
-            for delivery in sent:
-                self.fail(source, delivery, error, is_on_its_way=True)
-        return 0
+            raise self._outage(error) from error
+
+    def _fail_on_its_way(
+        self, source: Source, delivery: Delivery, error: BaseException
+    ) -> None:
+        self.fail(source, delivery, error, is_on_its_way=True)
 
     def endpoint_of(self, delivery: Delivery) -> Endpoint | None:
         """Return whom a delivery is for, if there is such an endpoint."""
@@ -370,14 +334,6 @@ class Processor:
             return self._addressee(delivery)
         except UnknownEndpointError:
             return None
-
-    def _next(self, delivery: Delivery) -> tuple[str, Envelope]:
-        headers = read_headers(delivery.envelope)
-        name, *rest = headers.pop(ROUTING_SLIP)
-        if rest:
-            headers[ROUTING_SLIP] = rest
-        written = self._system.writing.headers(headers)
-        return name, delivery.envelope.postponed(0, written)
 
     def _endpoint(self, source: Source, delivery: Delivery) -> Endpoint:
         if delivery.attempts >= max(_SUSPICIOUS, source.max_deliveries):
@@ -399,12 +355,6 @@ class Processor:
             return found
         bus = self._system.asynchronous_buses.get(str(name))
         return found if bus is None else bus.received(found)
-
-    def _in_tenant(self, source: Source, call: Callable[[], None]) -> None:
-        if source.tenant is None:
-            call()
-        else:
-            self._system.for_tenant(source.tenant, call)
 
     def _fail(
         self,
@@ -431,10 +381,3 @@ class Processor:
 
 def _is_new() -> bool:
     return True
-
-
-def _run(transaction: Transaction | None, call: Callable[[], None]) -> None:
-    if transaction is None:
-        call()
-    else:
-        transaction.run(None, call)

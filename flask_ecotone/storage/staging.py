@@ -110,7 +110,6 @@ def _after_rollback(session: sa_orm.Session) -> None:
     levels = session.info.get(_STAGED)
     if levels is not None:
         levels[-1].clear()
-        _stay(session)
 
 
 def _after_end(session: sa_orm.Session, transaction: sa_orm.SessionTransaction) -> None:
@@ -121,15 +120,11 @@ def _after_end(session: sa_orm.Session, transaction: sa_orm.SessionTransaction) 
         if len(levels) > 1:
             _report(levels.pop())
     elif transaction.parent is None:
-        _stay(session)
+        leaving = session.info.pop(_LEAVING, None)
+        if leaving is not None:
+            leaving.give_up()
         for level in session.info.pop(_STAGED):
             _report(level)
-
-
-def _stay(session: sa_orm.Session) -> None:
-    leaving = session.info.pop(_LEAVING, None)
-    if leaving is not None:
-        leaving.give_up()
 
 
 def _unstaged(levels: list[list[Post]]) -> list[Post]:

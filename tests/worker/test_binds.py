@@ -24,6 +24,7 @@ from ..processes import until
 from .warehouse import Count
 from .warehouse import Order
 from .warehouse import Pack
+from .warehouse import Return
 from .warehouse import Ship
 from .warehouse import Warehouse
 from .warehouse import WasOrdered
@@ -244,6 +245,13 @@ def test_tenants_share_the_channel(
     warehouse.command("deadletter", "replay", "--tenant", "b", str(parked["id"]))
     warehouse.work()
     assert warehouse.book("bind_b")[-1] == "pick salt"
+    warehouse.send(Return("tea"), tenant="a")
+    warehouse.send(Return("milk"), tenant="b")
+    warehouse.work()
+    assert [warehouse.queued(bind) for bind in binds] == [["return"], ["return"]]
+    warehouse.work("near")
+    assert warehouse.book("bind_a")[-1] == "return tea"
+    assert warehouse.book("bind_b")[-1] == "return milk"
 
 
 def test_commands_know_the_database_of_the_bind(

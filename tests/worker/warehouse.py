@@ -50,6 +50,11 @@ class Count:
 
 
 @dataclass
+class Return:
+    item: str
+
+
+@dataclass
 class Ship:
     item: str
 
@@ -81,6 +86,7 @@ class Warehouse:
                 DatabaseChannel("near", lease=1),
                 DatabaseChannel("batched", transaction="batch", lease=1),
                 CombinedChannel("far", ["near", "parcels"]),
+                CombinedChannel("back", ["parcels", "near"]),
             ],
             extensions=extensions,
         )
@@ -138,7 +144,12 @@ class Warehouse:
         def ship(command: Ship) -> None:
             self.write(f"ship {command.item}")
 
-        return [order, pick, pack, count, ship]
+        @asynchronous("back")
+        @command_handler(endpoint_id="return")
+        def take_back(command: Return) -> None:
+            self.write(f"return {command.item}")
+
+        return [order, pick, pack, count, ship, take_back]
 
     @property
     def messaging(self) -> t.Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import typing as t
@@ -267,6 +268,8 @@ def test_commands_know_the_database_of_the_bind(
     assert not missing(queues) and not missing(warehouse.engines[None])
     assert "bind queues" in shown and "default" in shown
     warehouse.send(Order("tea"), Order("milk"))
+    listed = json.loads(warehouse.command("list", "--json"))["channels"]
+    assert {row["channel"]: row["ready"] for row in listed}["parcels"] == 2
     assert "2" in warehouse.command("channel", "delete", "parcels", "--force")
     assert warehouse.queued() == []
     warehouse.send(Count("tea"))

@@ -268,7 +268,7 @@ def test_commands_know_the_database_of_the_bind(
     assert not missing(queues) and not missing(warehouse.engines[None])
     assert "bind queues" in shown and "default" in shown
     warehouse.send(Order("tea"), Order("milk"))
-    listed = json.loads(warehouse.command("list", "--json"))["channels"]
+    listed = json.loads(warehouse.command("list", "--channels", "--json"))
     assert {row["channel"]: row["ready"] for row in listed}["parcels"] == 2
     assert "2" in warehouse.command("channel", "delete", "parcels", "--force")
     assert warehouse.queued() == []

@@ -387,6 +387,31 @@ class ChannelConfiguration(t.Protocol):
 Post = tuple[Channel, Envelope]
 
 
+class Distributing(abc.ABC):
+    """A channel that hands on to others what it is sent."""
+
+    @abc.abstractmethod
+    def distributed(self, envelopes: Sequence[Envelope]) -> list[Post]:
+        """Return messages with the channels that they go to.
+
+        :raises MessageDeliveryError: There is none for one of them.
+        """
+
+
+def distributed(posts: Sequence[Post]) -> Sequence[Post]:
+    """Return messages with the channels that take them in the end."""
+    if not any(isinstance(channel, Distributing) for channel, _ in posts):
+        return posts
+    found: list[Post] = []
+    for channel, group in groupby(posts, key=lambda post: post[0]):
+        if isinstance(channel, Distributing):
+            envelopes = [envelope for _, envelope in group]
+            found.extend(distributed(channel.distributed(envelopes)))
+        else:
+            found.extend(group)
+    return found
+
+
 def deliver(posts: Iterable[Post]) -> None:
     """Send messages, those in a row for one channel together."""
     for channel, group in groupby(posts, key=lambda post: post[0]):

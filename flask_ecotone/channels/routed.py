@@ -18,17 +18,20 @@ from .abilities import refuse_unable
 from .protocols import Capability
 from .protocols import Channel
 from .protocols import ChannelStatus
+from .protocols import deliver
 from .protocols import Delivery
+from .protocols import Distributing
 from .protocols import Envelope
 from .protocols import FinalFailure
 from .protocols import NULL_CHANNEL
+from .protocols import Post
 from .protocols import Source
 from .routes import Admission
 from .routes import Route
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RoutedChannel:
+class RoutedChannel(Distributing):
     """The channel that :class:`~flask_ecotone.channels.DynamicChannel` opens.
 
     :param name: The name of the channel.
@@ -67,6 +70,10 @@ class RoutedChannel:
         :raises MessageDeliveryError: There is no channel for one of them, or it can't
             do what the message asks for.
         """
+        deliver(self.distributed(envelopes))
+
+    def distributed(self, envelopes: Sequence[Envelope]) -> list[Post]:
+        """Return messages with the channels that they go to."""
         chosen: dict[str, list[Envelope]] = {}
         for envelope in envelopes:
             for name in self.route(envelope):
@@ -74,13 +81,14 @@ class RoutedChannel:
                     self._drop(envelope)
                 else:
                     chosen.setdefault(name, []).append(envelope)
-        channels = [(self.find(name), each) for name, each in chosen.items()]
-        for channel, each in channels:
+        posts: list[Post] = []
+        for name, each in chosen.items():
+            channel = self.find(name)
             lacks = lacking([channel])
             for envelope in each if lacks else ():
                 refuse_unable(envelope, lacks)
-        for channel, each in channels:
-            channel.send(each)
+            posts.extend((channel, envelope) for envelope in each)
+        return posts
 
     def sources(self) -> Sequence[Source]:
         """Return where the messages are, each time beginning with another channel."""

@@ -199,7 +199,9 @@ class Writing:
             return body.decode() if cls is str else cls(body)
         if cls is type(None):
             return None
-        is_json = media_type is None or MediaType.parse(media_type).essence == JSON
+        is_json = (
+            media_type in (None, JSON) or MediaType.parse(media_type).essence == JSON
+        )
         if cls.__module__ == "builtins" and is_json:
             return msgspec.json.decode(body, type=cls)
         decode = self._decoders.get(cls)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
+from ..channels.protocols import distributed
 from ..channels.protocols import Inserting
 from ..channels.protocols import Post
 from ..message import Message
@@ -44,6 +45,7 @@ class SessionOutbox:
 
     def put(self, posts: Sequence[Post]) -> None:
         """Stage messages; without a transaction they are sent, and committed, now."""
+        posts = distributed(posts)
         if not posts:
             return
         if self.is_open:

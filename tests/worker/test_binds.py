@@ -29,6 +29,7 @@ from .warehouse import Return
 from .warehouse import Ship
 from .warehouse import Warehouse
 from .warehouse import WasOrdered
+from .warehouse import WasPacked
 
 #: What removes a message: with notes on PostgreSQL, alone elsewhere.
 REMOVAL = "DELETE FROM ecotone_message"
@@ -213,6 +214,29 @@ def test_an_outbox_in_front_loses_nothing(warehouse: Warehouse) -> None:
     assert (warehouse.queued(None), set(warehouse.queued())) == ([], {"ship"})
     warehouse.work()
     assert (warehouse.book(), warehouse.queued()) == (["ship tea"], [])
+
+
+def test_a_dynamic_channel_may_have_channels_of_both_databases(
+    warehouse: Warehouse,
+) -> None:
+    """Each message is sent as its own channel sends it."""
+    ecotone, session = warehouse.ecotone, warehouse.db.session
+    with warehouse.app.app_context():
+        warehouse.write("view")
+        for number in range(4):
+            ecotone.event_bus.publish(WasPacked(str(number)))
+        session.rollback()
+        assert (warehouse.queued(None), warehouse.queued()) == ([], [])
+        warehouse.write("view")
+        for number in range(4):
+            ecotone.event_bus.publish(WasPacked(str(number)))
+        session.commit()
+    assert (warehouse.queued(None), warehouse.queued()) == (
+        ["label"] * 2,
+        ["label"] * 2,
+    )
+    assert warehouse.work("either").handled == 4
+    assert sorted(warehouse.book()) == [*(f"label {n}" for n in range(4)), "view"]
 
 
 def test_tenants_share_the_channel(

@@ -23,6 +23,7 @@ from flask_ecotone import event_handler
 from flask_ecotone import EventBus
 from flask_ecotone import without_transaction
 from flask_ecotone.channels import CombinedChannel
+from flask_ecotone.channels import DynamicChannel
 from flask_ecotone.consuming import Limits
 from flask_ecotone.consuming import Outcome
 from flask_ecotone.storage.tables import messages
@@ -36,6 +37,11 @@ class Order:
 
 @dataclass
 class WasOrdered:
+    item: str
+
+
+@dataclass
+class WasPacked:
     item: str
 
 
@@ -87,6 +93,7 @@ class Warehouse:
                 DatabaseChannel("batched", transaction="batch", lease=1),
                 CombinedChannel("far", ["near", "parcels"]),
                 CombinedChannel("back", ["parcels", "near"]),
+                DynamicChannel.round_robin("either", ["near", "parcels"]),
             ],
             extensions=extensions,
         )
@@ -149,7 +156,12 @@ class Warehouse:
         def take_back(command: Return) -> None:
             self.write(f"return {command.item}")
 
-        return [order, pick, pack, count, ship, take_back]
+        @asynchronous("either")
+        @event_handler(endpoint_id="label")
+        def label(event: WasPacked) -> None:
+            self.write(f"label {event.item}")
+
+        return [order, pick, pack, count, ship, take_back, label]
 
     @property
     def messaging(self) -> t.Any:

@@ -226,7 +226,7 @@ def _print_json(rows: _Rows, used: Sequence[Feature]) -> None:
     found = [
         {
             "tenant": name if isinstance(name, str) else None,
-            "bind": name.key if isinstance(name, Bind) else None,
+            **({"bind": name.key} if isinstance(name, Bind) else {}),
             "feature": feature.name,
             "used": feature in used,
             "initialized": is_there,

@@ -116,7 +116,7 @@ def test_the_default_error_channel_is_told(database_url: str) -> None:
     assert (failed.endpoint_id, failed.channel) == ("file", "desk")
     assert (failed.error_class, failed.error_message) == ("ValueError", "no folder")
     assert "no folder" in failed.traceback
-    assert failed.body == b'"A"'
+    assert failed.body == b"A"
     assert shredded.error_message == "no shredder"
     assert office.notes() == ["file failed", "shred failed"]
     assert office.left == 0

@@ -347,6 +347,7 @@ def flow_testing(
     if not isinstance(services, Mapping):
         services = {type(service): service for service in services}
     for key, service in services.items():
+        _check_object(key, service)
         bridge.provide_value(key, service)
     listed = list(found)
     modules = [each for each in listed if isinstance(each, types.ModuleType)]
@@ -390,6 +391,17 @@ def flow_testing(
         channels=channels,
     )
     return context.flow
+
+
+def _check_object(key: t.Any, service: t.Any) -> None:
+    # Where Ecotone(services=…) takes a factory, often the class, this takes the object.
+    is_instance_asked_for = isinstance(key, type) and not issubclass(key, type)
+    if is_instance_asked_for and isinstance(service, type):
+        raise ConfigurationError(
+            f"A flow test can't have the class {service.__name__} as the service"
+            f" {key.__name__}: services are objects here, not factories. Give it"
+            f" {service.__name__}()."
+        )
 
 
 class _FlowContext(MessageContext):

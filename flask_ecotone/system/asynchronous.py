@@ -61,6 +61,10 @@ class Channels:
         """The names of the channels, combined ones not included."""
         return list(self._opened)
 
+    def hops_of(self, name: str) -> tuple[str, ...]:
+        """Return what a combined channel stands for; nothing for another name."""
+        return self._hops.get(name, ())
+
     def get(self, name: str) -> Channel:
         """Return a channel.
 

@@ -163,6 +163,13 @@ def check_asynchronous(
                     " handles, and it is not asynchronous: its caller gets the error."
                     " Add @asynchronous, or remove the marker."
                 )
+        for header in marks_of(marked.function, HeaderMark):
+            if header.name in (DELIVERY_DELAY, TIME_TO_LIVE):
+                raise ConfigurationError(
+                    f"{marked.where} has {_NAMES[header.name]}, which is about messages"
+                    " that a worker handles, and it is not asynchronous: it runs at"
+                    " once. Add @asynchronous, or remove the marker."
+                )
 
 
 def _check_no_resolver(marked: Marked[HandlerMark]) -> None:

@@ -430,7 +430,7 @@ class _Compiler:
             if other is not endpoint:
                 raise DuplicateHandlerError(
                     f"Two endpoints have the id {endpoint.id!r}: {other.marked.where}"
-                    f" and {endpoint.marked.where}. Give one of them an endpoint_id."
+                    f" and {endpoint.marked.where}. Give one of them another."
                 )
 
 

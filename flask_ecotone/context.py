@@ -5,9 +5,13 @@ threads share.
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Callable
 from contextvars import ContextVar
 
 from .message import Message
+
+#: What has the buses for the handlers of a flow test, while one handles a message.
+current_flow: ContextVar[t.Any] = ContextVar("flow", default=None)
 
 
 class MessageContext:
@@ -23,6 +27,6 @@ class MessageContext:
     def __init__(self) -> None:
         variable: ContextVar[Message | None] = ContextVar("message", default=None)
         # The bound methods are kept, as they are called for every message.
-        self.get: t.Final = variable.get
-        self.set: t.Final = variable.set
-        self.reset: t.Final = variable.reset
+        self.get: Callable[[], Message | None] = variable.get
+        self.set: Callable[[Message | None], t.Any] = variable.set
+        self.reset: Callable[[t.Any], None] = variable.reset

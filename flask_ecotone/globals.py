@@ -7,6 +7,7 @@ import typing as t
 from flask import current_app
 from werkzeug.local import LocalProxy
 
+from .context import current_flow
 from .gateways import CommandBus
 from .gateways import EventBus
 from .gateways import QueryBus
@@ -33,8 +34,14 @@ def _state() -> EcotoneState:
         raise RuntimeError(_no_extension.format(name=app.name)) from None
 
 
+def _buses() -> t.Any:
+    # What the handlers of a flow test send stays in it, also where an app is.
+    flow = current_flow.get()
+    return _state() if flow is None else flow
+
+
 def _current_message() -> Message | None:
-    return _state().system.current_message
+    return t.cast("Message | None", _buses().system.current_message)
 
 
 current_ecotone: EcotoneState = t.cast(EcotoneState, LocalProxy(_state))
@@ -63,13 +70,13 @@ class _Publishes(LocalProxy[t.Any]):
         self._get_current_object().publish_with_routing(*args, **options)
 
 
-command_bus: CommandBus = t.cast(CommandBus, _Sends(lambda: _state().command_bus))
+command_bus: CommandBus = t.cast(CommandBus, _Sends(lambda: _buses().command_bus))
 """The command bus of the current application."""
 
-query_bus: QueryBus = t.cast(QueryBus, _Sends(lambda: _state().query_bus))
+query_bus: QueryBus = t.cast(QueryBus, _Sends(lambda: _buses().query_bus))
 """The query bus of the current application."""
 
-event_bus: EventBus = t.cast(EventBus, _Publishes(lambda: _state().event_bus))
+event_bus: EventBus = t.cast(EventBus, _Publishes(lambda: _buses().event_bus))
 """The event bus of the current application."""
 
 current_message: Message = t.cast(Message, LocalProxy(_current_message))

@@ -193,7 +193,14 @@ class Messaging:
                 try:
                     status: ChannelStatus | None = source.status()
                 except Exception as error:
-                    self._log.warning("The channel %r can't be read: %s", name, error)
+                    # The statement, which follows, helps nobody here.
+                    reason, _, _ = str(error).partition("\n")
+                    self._log.warning(
+                        "The channel %r can't be read: %s. If its table isn't there,"
+                        " 'flask ecotone channel setup --initialize' makes it.",
+                        name,
+                        reason,
+                    )
                     status = None
                 rows.append(
                     {
@@ -237,6 +244,12 @@ class Messaging:
         :raises UnknownChannelError: One of them isn't there.
         """
         for name in names:
+            hops = self.channels.hops_of(name)
+            if hops:
+                raise UnknownChannelError(
+                    f"{name!r} is no channel{purpose}: it is the way through"
+                    f" {', '.join(hops)}. Name those."
+                )
             if name not in self.channels.names:
                 raise UnknownChannelError(
                     f"There is no channel {name!r}{purpose}."

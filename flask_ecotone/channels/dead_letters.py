@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import typing as t
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -218,32 +219,32 @@ class DeadLetter:
         id: int,
         *,
         body: bytes | None = None,
-        headers: str | None = None,
+        headers: Mapping[str, t.Any] | None = None,
         tenant: str | None = None,
     ) -> None:
-        """Change the payload or the headers of a dead letter.
+        """Change the payload of a dead letter, or some of its headers.
 
-        :raises MessagingError: There is none, or the headers aren't a JSON object.
+        :param body: The payload as it is to lie in the channel, usually JSON.
+        :param headers: Header → new value, or ``None`` to remove it. Others stay: they
+            say what the message is, and who may act on it.
+        :raises MessagingError: There is none with the id, or the headers that it has
+            can't be read.
         """
-        values: dict[str, t.Any] = {}
-        if body is not None:
-            values["body"] = body
-        if headers is not None:
-            try:
-                msgspec.json.decode(headers, type=dict[str, t.Any])
-            except msgspec.MsgspecError as error:
-                raise MessagingError(
-                    f"The headers of a message are a JSON object: {error}."
-                ) from error
-            values["headers"] = headers
-        change = sa.update(dead_letters).where(_d.id == id).values(values)
 
-        def apply(connection: sa.Connection) -> None:
-            if connection.execute(change).rowcount != 1:
+        def change(connection: sa.Connection) -> None:
+            found = self._lock(connection, _d.id == id, 1)
+            if not found:
                 raise _missing(id)
+            values: dict[str, t.Any] = {}
+            if body is not None:
+                values["body"] = body
+            if headers:
+                values["headers"] = _changed(found[0].headers, headers, id)
+            if values:
+                update = sa.update(dead_letters).where(_d.id == id)
+                connection.execute(update.values(values))
 
-        if values:
-            apart(self._databases.engine(tenant), apply)
+        apart(self._databases.engine(tenant), change)
 
     def delete(self, ids: int | Iterable[int], *, tenant: str | None = None) -> int:
         """Delete dead letters and return how many there were."""
@@ -333,6 +334,22 @@ def _replayed(row: t.Any) -> Envelope:
     except msgspec.MsgspecError:
         pass  # it goes back as it came
     return Envelope(row.endpoint_id, row.message_id, bytes(row.body), headers)
+
+
+def _changed(headers: str, changes: Mapping[str, t.Any], id: int) -> str:
+    try:
+        values = msgspec.json.decode(headers, type=dict[str, t.Any])
+    except msgspec.MsgspecError as error:
+        raise MessagingError(
+            f"Can't change the headers of the dead letter {id}: those that it has can't"
+            f" be read: {error}."
+        ) from error
+    for name, value in changes.items():
+        if value is None:
+            values.pop(name, None)
+        else:
+            values[name] = value
+    return msgspec.json.encode(values).decode()
 
 
 def _headers(envelope: Envelope) -> dict[str, t.Any]:

@@ -20,9 +20,11 @@ from .targets import for_each
 from .targets import target_options
 from .targets import targets
 from .types import AGE
+from .types import JSON_OBJECT
 from .writer import print_table
 
 _PAGE: t.Final = 20
+_NONE: t.Final = "There are no dead letters."
 
 
 def _filters(command: Callable[..., t.Any]) -> Callable[..., t.Any]:
@@ -71,7 +73,7 @@ def list_command(
         click.echo(json.dumps(rows, indent=2))
         return
     if not found:
-        click.echo("There are no dead letters.")
+        click.echo(_NONE)
         return
     headings = ("Id", "Failed at", "Channel", "Endpoint", "Attempts", "Error")
     print_table(
@@ -102,7 +104,9 @@ def show_command(id: int, tenant: str | None, as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     trace = found.pop("traceback")
-    print_table((), [(name, value) for name, value in found.items()])
+    if tenant is None:
+        del found["tenant"]
+    print_table((), list(found.items()))
     click.echo(f"\n{trace}")
 
 
@@ -132,13 +136,22 @@ def replay_all_command(
 
 @deadletter.command("edit")
 @click.argument("id", type=int)
-@click.option("--body", help="The new payload.")
-@click.option("--headers", help="The new headers, a JSON object.")
+@click.option("--body", help="The new payload, as 'show' prints it.")
+@click.option(
+    "--headers",
+    type=JSON_OBJECT,
+    help="A JSON object of headers to set; null removes one, others stay.",
+)
 @_tenant
 def edit_command(
-    id: int, body: str | None, headers: str | None, tenant: str | None
+    id: int, body: str | None, headers: dict[str, t.Any] | None, tenant: str | None
 ) -> None:
-    """Change what a dead letter says, before it is put back."""
+    """Change what a dead letter says, before it is put back.
+
+    \b
+        flask ecotone deadletter edit 17 --body '{"order_id": 5}'
+        flask ecotone deadletter edit 17 --headers '{"user_id": 7, "priority": null}'
+    """
     if body is None and headers is None:
         raise click.UsageError("Say --body, --headers or both.")
     given = None if body is None else body.encode()
@@ -190,6 +203,9 @@ def stats_command(tenants: tuple[str, ...], all_tenants: bool, as_json: bool) ->
             for tenant, row in found
         ]
         click.echo(json.dumps(rows, indent=2))
+        return
+    if not found:
+        click.echo(_NONE)
         return
     print_table(
         (*_heading(names), "Channel", "Endpoint", "Error", "Count"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import pathlib
 import typing as t
 import uuid
@@ -175,3 +176,30 @@ class AgeType(AnyType):
 
 
 AGE: t.Final = AgeType()
+
+
+class JsonObjectType(AnyType):
+    """A JSON object, as a dict."""
+
+    name = "json"
+
+    def convert(
+        self, value: t.Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, t.Any]:
+        """Read the object."""
+        if isinstance(value, dict):
+            return value
+        try:
+            found = json.loads(value)
+        except ValueError as error:
+            self.fail(f"{value!r} can't be read as JSON: {error}.", param, ctx)
+        if not isinstance(found, dict):
+            self.fail(
+                f"{value!r} is no JSON object. Write for example '{{\"user_id\": 7}}'.",
+                param,
+                ctx,
+            )
+        return found
+
+
+JSON_OBJECT: t.Final = JsonObjectType()

@@ -221,8 +221,9 @@ class Conversion:
         except ConversionError:
             raise
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            reason = str(error) if text else "there is nothing to read, not even null"
             raise ConversionError(
-                f"Can't read JSON as {type_name(target)}: {error}."
+                f"Can't read JSON as {type_name(target)}: {reason}."
             ) from error
 
     def _by_user(self, value: t.Any, target: t.Any) -> t.Any:

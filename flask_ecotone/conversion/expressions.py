@@ -88,6 +88,16 @@ def as_number(value: t.Any) -> t.Any:
     return value
 
 
+def _hint(expression: str, values: Mapping[str, t.Any]) -> str:
+    payload = values.get("payload")
+    if "payload" in names_in(expression) and isinstance(payload, (str, bytes)):
+        return (
+            f" The payload is {type(payload).__name__}: an expression reads it as it"
+            " was sent, before it is converted. Read a header, or send an object."
+        )
+    return ""
+
+
 def _compile_text(expression: str, where: str) -> Expression:
     try:
         evaluate = _sandbox.compile_expression(expression, undefined_to_none=False)
@@ -105,7 +115,7 @@ def _compile_text(expression: str, where: str) -> Expression:
         except TemplateError as error:
             raise MessagingError(
                 f"{where}: the expression {expression!r} failed:"
-                f" {str(error).rstrip('.')}."
+                f" {str(error).rstrip('.')}.{_hint(expression, values)}"
             ) from error
 
     return evaluated

@@ -39,7 +39,7 @@ def asynchronous(
     :param execution: What counts only while a worker handles a message, for example
         ``WithoutTransaction()``.
     """
-    listed = several(channels)
+    listed = () if callable(channels) else several(channels)
     if not listed or not all(isinstance(c, str) and c for c in listed):
         raise ConfigurationError(
             f"@asynchronous({channels!r}) names no channel. Give the name of one, for"

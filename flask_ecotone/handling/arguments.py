@@ -356,11 +356,13 @@ def _service(
     if marker is not None:
         key = marker.name or key
     elif cls is None or cls.__module__ == "builtins":
+        name = type_name(parameter.type)
+        example = "int" if parameter.type is MISSING else name
         raise HandlerSignatureError(
             f"{signature.where} has no way to fill the parameter"
-            f" {parameter.name!r} ({type_name(parameter.type)}). Only the first"
+            f" {parameter.name!r} ({name}). Only the first"
             " parameter takes the payload; mark the others, for example"
-            f' Annotated[{type_name(parameter.type)}, Header("{parameter.name}")],'
+            f' Annotated[{example}, Header("{parameter.name}")],'
             " or annotate them with the class of a service."
         )
     services = resolution.services

@@ -253,6 +253,11 @@ def missing(
     return [f for f in features if not inspector.has_table(f.table.name, schema)]
 
 
+_NOT_MADE: t.Final = (
+    "Flask-Ecotone makes its tables when they are first needed. Where the application"
+    " may not create tables, do it when you deploy, as a user that may: with 'flask"
+    " ecotone database setup --initialize' or a migration."
+)
 _known: weakref.WeakKeyDictionary[sa.Engine, bool] = weakref.WeakKeyDictionary()
 
 
@@ -260,7 +265,11 @@ def ensure(engine: sa.Engine) -> None:
     """Create our tables on the first use of an engine; never inside a transaction."""
     if engine not in _known:
         if missing(engine):
-            create(engine)
+            try:
+                create(engine)
+            except sa.exc.DBAPIError as error:
+                error.add_note(_NOT_MADE)
+                raise
         _known[engine] = True
 
 

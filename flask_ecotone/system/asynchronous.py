@@ -61,6 +61,10 @@ class Channels:
         """The names of the channels, combined ones not included."""
         return list(self._opened)
 
+    def hops_of(self, name: str) -> tuple[str, ...]:
+        """Return what a combined channel stands for; nothing for another name."""
+        return self._hops.get(name, ())
+
     def get(self, name: str) -> Channel:
         """Return a channel.
 
@@ -158,6 +162,13 @@ def check_asynchronous(
                     f"{marked.where} has @{name}, which is about messages that a worker"
                     " handles, and it is not asynchronous: its caller gets the error."
                     " Add @asynchronous, or remove the marker."
+                )
+        for header in marks_of(marked.function, HeaderMark):
+            if header.name in (DELIVERY_DELAY, TIME_TO_LIVE):
+                raise ConfigurationError(
+                    f"{marked.where} has {_NAMES[header.name]}, which is about messages"
+                    " that a worker handles, and it is not asynchronous: it runs at"
+                    " once. Add @asynchronous, or remove the marker."
                 )
 
 

@@ -110,6 +110,8 @@ class Configuration:
     hint: str = ""
     #: Where console commands write unless whoever runs them says otherwise.
     writer: ConsoleWriter | None = None
+    #: Where the message being handled is kept.
+    context: MessageContext | None = None
 
 
 def compile_system(
@@ -137,7 +139,7 @@ class _Compiler:
         self._writer = ConsoleOutput(configuration.writer or PlainConsoleWriter())
         if not services.is_registered(ConsoleWriter):
             services.provide_value(ConsoleWriter, self._writer)
-        context = MessageContext()
+        context = configuration.context or MessageContext()
         self._around = Surroundings(
             context,
             conversion,
@@ -428,7 +430,7 @@ class _Compiler:
             if other is not endpoint:
                 raise DuplicateHandlerError(
                     f"Two endpoints have the id {endpoint.id!r}: {other.marked.where}"
-                    f" and {endpoint.marked.where}. Give one of them an endpoint_id."
+                    f" and {endpoint.marked.where}. Give one of them another."
                 )
 
 

@@ -91,7 +91,7 @@ def compile_schedules(
         if other is not schedule:
             raise DuplicateHandlerError(
                 f"Two schedules have the id {schedule.id!r}: {other.marked.where} and"
-                f" {marked.where}. Give one of them an endpoint_id."
+                f" {marked.where}. Give one of them another."
             )
     return schedules
 

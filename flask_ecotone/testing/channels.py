@@ -47,8 +47,13 @@ class Clock:
     def advance(self, duration: datetime.timedelta) -> None:
         """Let time pass.
 
-        :raises ConfigurationError: It would go back.
+        :raises ConfigurationError: It would go back, or the duration is none.
         """
+        if not isinstance(duration, datetime.timedelta):
+            raise ConfigurationError(
+                f"Time can't pass by {duration!r}: give a timedelta, for example"
+                " advance_time(timedelta(days=7))."
+            )
         if duration < datetime.timedelta(0):
             raise ConfigurationError(f"Time doesn't go back by {-duration}.")
         self._shift += duration.total_seconds()

@@ -13,6 +13,8 @@ import svcs
 
 from ..console import InMemoryConsoleWriter
 from ..consuming import Limits
+from ..context import current_flow
+from ..context import MessageContext
 from ..definitions import Kind
 from ..discovery import collect
 from ..discovery import marked_in
@@ -345,6 +347,7 @@ def flow_testing(
     if not isinstance(services, Mapping):
         services = {type(service): service for service in services}
     for key, service in services.items():
+        _check_object(key, service)
         bridge.provide_value(key, service)
     listed = list(found)
     modules = [each for each in listed if isinstance(each, types.ModuleType)]
@@ -359,6 +362,7 @@ def flow_testing(
     console = InMemoryConsoleWriter()
     channels = FlowChannels(catalogue) if asynchronous else None
     transaction = MemoryTransaction()
+    context = _FlowContext()
     system = compile_system(
         catalogue,
         Configuration(
@@ -372,12 +376,13 @@ def flow_testing(
             spy=recorder.spy,
             writer=console,
             channels=channels.channels if channels else None,
+            context=context,
         ),
     )
     if channels is not None:
         channels.complete(system)
     build_gateways(system, catalogue, NoStatements())
-    return FlowTesting(
+    context.flow = FlowTesting(
         system,
         recorder,
         console=console,
@@ -385,6 +390,42 @@ def flow_testing(
         fail_on_query_handler_not_found=fail_on_query_handler_not_found,
         channels=channels,
     )
+    return context.flow
+
+
+def _check_object(key: t.Any, service: t.Any) -> None:
+    # Where Ecotone(services=…) takes a factory, often the class, this takes the object.
+    is_instance_asked_for = isinstance(key, type) and not issubclass(key, type)
+    if is_instance_asked_for and isinstance(service, type):
+        raise ConfigurationError(
+            f"A flow test can't have the class {service.__name__} as the service"
+            f" {key.__name__}: services are objects here, not factories. Give it"
+            f" {service.__name__}()."
+        )
+
+
+class _FlowContext(MessageContext):
+    """Leads ``command_bus`` and the other proxies to a flow test while that handles a
+    message.
+    """
+
+    __slots__ = ("flow",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flow: FlowTesting | None = None
+        set_message, reset_message = self.set, self.reset
+
+        def begin(message: Message | None) -> t.Any:
+            return set_message(message), current_flow.set(self.flow)
+
+        def end(tokens: t.Any) -> None:
+            of_message, of_flow = tokens
+            current_flow.reset(of_flow)
+            reset_message(of_message)
+
+        self.set = begin
+        self.reset = end
 
 
 class _Variables:

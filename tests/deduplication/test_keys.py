@@ -167,6 +167,14 @@ def test_a_string_that_raises_is_a_messaging_error() -> None:
     assert seen == []
 
 
+def test_a_string_that_reads_a_body_says_when_it_is_read() -> None:
+    """The body of a request is text for it, whatever the handler takes."""
+    pay, _ = counted("payload.number")
+    bus = flow_testing([pay]).command_bus
+    with pytest.raises(MessagingError, match="bytes: an expression reads it as it was"):
+        bus.send_with_routing("pay", b'{"number": 1}', media_type="application/json")
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [

@@ -17,6 +17,7 @@ from flask_ecotone import delayed
 from flask_ecotone import Ecotone
 from flask_ecotone import MultiTenantConfiguration
 from flask_ecotone import scheduled
+from flask_ecotone.channels import CombinedChannel
 from flask_ecotone.channels import DynamicChannel
 from flask_ecotone.channels import InMemoryChannel
 from flask_ecotone.storage.tables import FEATURES
@@ -53,6 +54,7 @@ class Mall:
                 DatabaseChannel("mails"),
                 InMemoryChannel("notes"),
                 DynamicChannel.round_robin("all", ["orders", "mails"]),
+                CombinedChannel("way", ["orders", "mails"]),
             ],
             extensions=extensions,
         )
@@ -150,3 +152,26 @@ def test_list_has_schedules_as_json(sqlite_url: str) -> None:
     next_run = datetime.datetime.fromisoformat(found["next_run"])
     assert next_run.utcoffset() == datetime.timedelta(0)
     assert next_run.hour in (4, 5)
+
+
+@pytest.mark.parametrize(
+    "command", [("channel", "delete"), ("channel", "setup"), ("run",)]
+)
+def test_a_combined_channel_is_told_from_an_unknown_one(
+    sqlite_url: str, command: tuple[str, ...]
+) -> None:
+    """Its channels are what has messages, and workers."""
+    said = Mall(sqlite_url).run(*command, "way", code=1)
+    assert "it is the way through orders, mails. Name those." in said
+
+
+def test_channels_whose_table_is_missing_have_a_line_each(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says how to make the table, and has no SQL."""
+    mall = Mall(database_url)
+    said = mall.run("list", "--channels").splitlines()
+    assert said[1].split() == ["orders", *"-----"]
+    assert len(caplog.messages) == len(caplog.text.splitlines()) == 4
+    assert "flask ecotone channel setup --initialize" in caplog.messages[0]
+    assert "SELECT" not in caplog.text

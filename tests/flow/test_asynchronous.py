@@ -188,3 +188,10 @@ def test_a_channel_that_is_not_there_is_named() -> None:
         flow.run("mail")
     with pytest.raises(ConfigurationError, match="asynchronous=True"):
         flow_testing(HANDLERS, services=[Post()]).run("mails")
+
+
+def test_time_that_is_no_duration_is_refused() -> None:
+    """The error has an example."""
+    flow = flow_testing([confirm], asynchronous=True)
+    with pytest.raises(ConfigurationError, match=r"timedelta\(days=7\)"):
+        flow.advance_time(5)  # type: ignore[arg-type]

@@ -539,3 +539,10 @@ def test_a_model_is_kept_with_its_parts() -> None:
     assert [photo.caption for photo in stored.photos] == ["first", "second"]
     assert all(photo.album is stored for photo in stored.photos)
     assert len(album.photos) == 1
+
+
+def test_a_class_given_as_a_service_is_refused() -> None:
+    """The error says to give an object of it; a metaclass is none of our business."""
+    with pytest.raises(ConfigurationError, match=r"Give it FixedScale\(\)"):
+        flow_testing([], services={Scale: FixedScale})
+    flow_testing([], services={type: FixedScale})

@@ -193,6 +193,13 @@ def test_text_becomes_numbers_outside_of_json() -> None:
         converted(AttrsOrder, '{"key": "x", "count": "7"}', media_type=JSON)
 
 
+@pytest.mark.parametrize("body", ["", b""])
+def test_an_empty_body_is_named(body: str | bytes) -> None:
+    """As that of a form is when a view passes on ``request.data``."""
+    with pytest.raises(ConversionError, match="there is nothing to read"):
+        converted(Order, body, media_type=JSON)
+
+
 def test_pydantic_models_convert_themselves() -> None:
     """Alone, inside of others, from JSON and to JSON, with their own errors."""
     pydantic = pytest.importorskip("pydantic")

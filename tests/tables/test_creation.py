@@ -17,6 +17,8 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.dialects import mysql
 from sqlalchemy.pool import NullPool
 
+from flask_ecotone import command_bus
+from flask_ecotone import command_handler
 from flask_ecotone import DatabaseChannel
 from flask_ecotone import Ecotone
 from flask_ecotone.storage import tables
@@ -57,12 +59,17 @@ def found_indexes(url: str, schema: str | None = None) -> set[str]:
     }
 
 
+@command_handler("order.place")
+def place() -> None: ...
+
+
 def create_app(url: str) -> tuple[Flask, SQLAlchemy]:
     """Return an application with a channel in its database."""
     app, db = Flask("shop"), SQLAlchemy()
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     db.init_app(app)
-    Ecotone(app, packages=[], channels=[DatabaseChannel("orders")])
+    ecotone = Ecotone(app, packages=[], channels=[DatabaseChannel("orders")])
+    ecotone.register(place)
     return app, db
 
 
@@ -349,3 +356,20 @@ def test_the_clock_knows_no_time_zones(database_url: str, zone: str) -> None:
             connection.exec_driver_sql(said[engine.dialect.name])
         found = t.cast(int, connection.scalar(sa.select(tables.now_ms())))
     assert abs(found - time.time() * 1000) < 10_000
+
+
+def test_who_may_not_create_tables_is_told_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error is that of the database, with a note."""
+    (tmp_path / "shop.sqlite").touch()
+    app, _ = create_app(f"sqlite:///file:{tmp_path}/shop.sqlite?mode=ro&uri=true")
+
+    @app.post("/")
+    def order() -> str:
+        command_bus.send_with_routing("order.place")
+        return ""
+
+    assert app.test_client().post("/").status_code == 500
+    assert "readonly database" in caplog.text
+    assert "ecotone database setup --initialize'" in caplog.text

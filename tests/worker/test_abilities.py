@@ -25,6 +25,7 @@ from flask_ecotone.channels.protocols import Capability
 from flask_ecotone.consuming import Limits
 from flask_ecotone.errors import ConfigurationError
 from flask_ecotone.errors import MessageDeliveryError
+from flask_ecotone.testing import flow_testing
 
 
 @dataclass
@@ -108,6 +109,32 @@ def test_marks_that_the_channel_cannot_do_are_refused(
     )
     with pytest.raises(ConfigurationError, match=said):
         house.compile()
+
+
+@pytest.mark.parametrize(
+    ("mark", "name"),
+    [
+        (delayed(1000), "@delayed"),
+        (add_header("deliveryDelay", 5), "@delayed"),
+        (time_to_live(1000), "@time_to_live"),
+    ],
+)
+def test_a_handler_that_runs_at_once_waits_for_nothing(mark: t.Any, name: str) -> None:
+    """Without @asynchronous the marker would be forgotten, so it is refused."""
+
+    @mark
+    @command_handler("remind")
+    def remind() -> None: ...
+
+    with pytest.raises(ConfigurationError, match=rf"remind .* has {name}, which is ab"):
+        flow_testing([remind])
+
+
+@pytest.mark.parametrize("given", [[], "", [""], len])
+def test_asynchronous_without_a_channel_is_refused(given: t.Any) -> None:
+    """Also where the parentheses were forgotten."""
+    with pytest.raises(ConfigurationError, match=r'@asynchronous\("orders"\)'):
+        asynchronous(given)
 
 
 def test_what_happens_in_the_first_channel_is_asked_of_that() -> None:

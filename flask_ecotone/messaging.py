@@ -112,8 +112,10 @@ class Messaging:
             if not isinstance(each, CombinedChannel):
                 opened[each.name] = each.open(surroundings)
         self.dead_letters: DeadLetter | None = None
-        if databases is not None and self.is_durable:
-            self.dead_letters = DeadLetter(databases, self.channels.get)
+        if databases is not None and transaction is not None and self.is_durable:
+            self.dead_letters = DeadLetter(
+                databases, self.channels.get, lambda: transaction.is_active
+            )
         self._company = Company()
         #: Which source is the first of a worker: if each run is a short one, none must
         #: always be the last, in this process or another.

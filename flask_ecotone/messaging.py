@@ -7,6 +7,7 @@ import random
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -90,7 +91,7 @@ class Messaging:
         self._databases = databases
         self._transaction = transaction
         self._log = app.logger.getChild("ecotone")
-        listed = list(declared)
+        self._listed = listed = list(declared)
         opened: dict[str, Channel] = {}
         self.is_durable = any(isinstance(each, DatabaseChannel) for each in listed)
         outbox: Outbox = CollectingOutbox()
@@ -136,6 +137,7 @@ class Messaging:
             system,
             self._failures.handlers,
             self._failures.default_error_channel,
+            dict(_error_channels(self._listed)),
             final,
             is_outage,
             self._log,
@@ -331,6 +333,14 @@ def make_notes(
         databases.prepare,
     )
     return transaction, notes
+
+
+def _error_channels(channels: Iterable[t.Any]) -> Iterator[tuple[str, str]]:
+    for each in channels:
+        name = getattr(each, "error_channel", None)
+        if name is not None:
+            yield each.name, name
+        yield from _error_channels(getattr(each, "internal", ()))
 
 
 def is_channel(given: t.Any) -> bool:

@@ -62,6 +62,8 @@ class DatabaseChannel:
     :param on_exhausted: What becomes of a message whose retries are used up and that no
         error channel takes: ``"dead_letter"``, ``"resend"``, ``"release"``,
         ``"ignore"`` or ``"stop"``. Unless given, the application says it.
+    :param error_channel: Where failed messages go whose handler says nothing itself, as
+        with :func:`error_channel`. Unless given, the application says it.
     """
 
     name: str
@@ -70,6 +72,7 @@ class DatabaseChannel:
     max_deliveries: int = field(default=5, kw_only=True)
     transaction: t.Literal["message", "batch"] = field(default="message", kw_only=True)
     on_exhausted: OnExhausted | None = field(default=None, kw_only=True)
+    error_channel: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not 0 < len(self.name) <= 255:

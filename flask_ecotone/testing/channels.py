@@ -201,7 +201,7 @@ class _Raising(Recovery):
     def __init__(self, system: MessagingSystem, failures: list[BaseException]) -> None:
         parks = FinalFailure.DEAD_LETTER
         final = FinalFailures(system.writing, parks, self, _nothing, _log)
-        super().__init__(system, (), None, final, _never, _log)
+        super().__init__(system, (), None, {}, final, _never, _log)
         self._failures = failures
         #: What the message at hand has failed with.
         self._error: BaseException

@@ -26,6 +26,7 @@ from .channels.protocols import DEAD_LETTER_CHANNEL
 from .channels.protocols import FinalFailure
 from .channels.protocols import Outbox
 from .channels.protocols import Source
+from .channels.routed import find_inside
 from .consuming import ErrorHandler
 from .consuming import Limits
 from .consuming import Outcome
@@ -115,7 +116,7 @@ class Messaging:
         self.dead_letters: DeadLetter | None = None
         if databases is not None and transaction is not None and self.is_durable:
             self.dead_letters = DeadLetter(
-                databases, self.channels.get, lambda: transaction.is_active
+                databases, self._held, lambda: transaction.is_active
             )
         self._company = Company()
         #: Which source is the first of a worker: if each run is a short one, none must
@@ -218,6 +219,18 @@ class Messaging:
             return sources
         holders = {self._databases.holder_of(tenant) for tenant in tenants}
         return [source for source in sources if source.tenant in holders]
+
+    def _held(self, name: str) -> Channel:
+        """Return the channel that a source belongs to, a dynamic one's own as well.
+
+        :raises ConfigurationError: It isn't there.
+        """
+        if name not in self.channels.names:
+            opened = map(self.channels.get, self.channels.names)
+            found = find_inside(opened, name)
+            if found is not None:
+                return found
+        return self.channels.get(name)
 
     def sources(self, names: Sequence[str]) -> Callable[[], list[Source]]:
         """Return what returns the sources of channels.

@@ -15,6 +15,8 @@ import sqlalchemy as sa
 
 from ..decorators.asynchronous import milliseconds
 from ..errors import MessagingError
+from ..message import FIRST_FAILED
+from ..message import REPLAYS
 from ..storage.apart import apart
 from ..storage.tables import dead_letters
 from ..storage.tables import ensure
@@ -344,15 +346,11 @@ class DeadLetter:
         return apart(engine, work)
 
 
-#: How often a message was replayed.
-REPLAYS: t.Final = "ecotone.dlq.message_replied"
-
-
 def _replayed(row: t.Any) -> Envelope:
     headers = row.headers
     try:
         values = msgspec.json.decode(headers, type=dict[str, t.Any])
-        values[REPLAYS] = row.replays + 1
+        values.update({REPLAYS: row.replays + 1, FIRST_FAILED: row.first_failed_at})
         headers = msgspec.json.encode(values).decode()
     except msgspec.MsgspecError:
         pass  # it goes back as it came

@@ -26,6 +26,7 @@ from ..errors import did_you_mean
 from ..errors import LeaseLostError
 from ..handling.writing import read_headers
 from ..message import Message
+from ..message import RETRY_NUMBER
 from ..message import TYPE_ID
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
@@ -34,7 +35,6 @@ from .final_failures import expires_within
 from .final_failures import FinalFailures
 from .final_failures import number
 from .final_failures import put_back
-from .final_failures import RETRY_NUMBER
 from .final_failures import without_retries
 
 _DEFAULT_RETRY = RetryTemplate(initial=1000, multiplier=10.0, max_attempts=3)

@@ -24,6 +24,7 @@ from flask_ecotone import EndpointMarker
 from flask_ecotone import error_channel
 from flask_ecotone import ErrorChannel
 from flask_ecotone import event_handler
+from flask_ecotone import EventBus
 from flask_ecotone import FailedMessage
 from flask_ecotone import Header
 from flask_ecotone import internal_handler
@@ -349,6 +350,36 @@ def is_due_again(flow: FlowTesting, tries: list[str], seconds: int) -> bool:
     early = len(tries)
     flow.advance_time(timedelta(milliseconds=1)).run("beds")
     return (early, len(tries)) == (before, before + 1)
+
+
+def test_what_a_retried_message_causes_has_retries_of_its_own() -> None:
+    """Its failures are not those of its cause."""
+    tries: list[str] = []
+
+    @asynchronous("beds")
+    @delayed_retry(0, max_attempts=2)
+    @command_handler(endpoint_id="sow")
+    def sow(command: Sow, bus: EventBus) -> None:
+        tries.append("sow")
+        if len(tries) < 3:
+            raise ValueError("no spade")
+        bus.publish(Sown(command.seed))
+
+    @asynchronous("shed")
+    @delayed_retry(0, max_attempts=2)
+    @event_handler(endpoint_id="note")
+    def note(event: Sown) -> None:
+        tries.append("note")
+        raise ValueError("no pen")
+
+    flow = flow_testing([sow, note], asynchronous=True).send_command(Sow("pea"))
+    for _ in range(3):
+        flow.run("beds")
+    for _ in range(2):
+        flow.run("shed")
+    with pytest.raises(ValueError, match="no pen"):
+        flow.run("shed")
+    assert tries == ["sow"] * 3 + ["note"] * 3
 
 
 def test_chance_makes_a_wait_shorter() -> None:

@@ -203,7 +203,7 @@ def test_what_fails_again_is_one_dead_letter(burnt: Kitchen) -> None:
     assert (after.message_id, after.error_class) == (before.message_id, "RuntimeError")
     assert (before.attempts, before.replays) == (2, 0)
     assert (after.attempts, after.replays) == (2, 1)
-    assert after.last_failed_at >= before.last_failed_at
+    assert after.first_failed_at == before.first_failed_at <= after.last_failed_at
 
 
 def test_a_payload_is_mended_and_put_back(burnt: Kitchen) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace
 from logging import Logger
 
 from ..channels.protocols import Capability
@@ -205,7 +206,10 @@ class Recovery:
             headers,
             envelope.body,
         )
-        endpoint = self._system.channel(target, "An error channel")
+        # An asynchronous one is told over its own channel.
+        endpoint = replace(
+            self._system.channel(target, "An error channel"), execute=None
+        )
         is_joined = endpoint.is_transactional and (
             Capability.TRANSACTIONAL in source.capabilities
         )

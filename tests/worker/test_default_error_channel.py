@@ -76,10 +76,15 @@ class Office:
             return told
 
         failures = internal_handler("failures")(tell("failures"))
+        later = internal_handler("later", endpoint_id="later")(tell("later"))
+        later = asynchronous("reports")(later)
         own = internal_handler("own", endpoint_id="own")(tell("own"))
-        channels = [DatabaseChannel("desk", error_channel=of_channel)]
+        channels = [
+            DatabaseChannel("desk", error_channel=of_channel),
+            DatabaseChannel("reports"),
+        ]
         self.ecotone = Ecotone(packages=[], channels=channels, extensions=extensions)
-        self.ecotone.register(file, stamp, shred, failures, own)
+        self.ecotone.register(file, stamp, shred, failures, own, later)
         self.note = Note
 
     def open(self) -> Office:
@@ -100,7 +105,11 @@ class Office:
         with self.app.app_context():
             for key in keys:
                 command_bus.send_with_routing(key, "A", metadata={"user": "ann"})
-        self.messaging.worker(["desk"], limits=Limits(finishes_when_empty=True)).run()
+        self.work("desk")
+
+    def work(self, channel: str) -> None:
+        """Let a worker empty a channel."""
+        self.messaging.worker([channel], limits=Limits(finishes_when_empty=True)).run()
 
     def notes(self) -> list[str]:
         """What is stored, read on a connection of its own."""
@@ -156,6 +165,21 @@ def test_a_failed_message_is_parked(database_url: str, default: str | None) -> N
     (parked,) = office.messaging.dead_letters.list()
     assert (parked.endpoint_id, parked.error_message) == ("file", "no folder")
     assert office.told == [] and office.notes() == [] and office.left == 0
+
+
+def test_an_asynchronous_error_channel_is_told_over_its_channel(
+    database_url: str,
+) -> None:
+    """In one transaction with the removal of the message, and by a worker of its own."""
+    office = Office(database_url, "later").open()
+    office.send("file")
+    assert (office.told, office.notes(), office.left) == ([], [], 0)
+
+    office.work("reports")
+    ((name, failed, user),) = office.told
+    assert (name, failed.endpoint_id, user) == ("later", "file", "ann")
+    assert (failed.error_message, failed.body) == ("no folder", b'"A"')
+    assert office.notes() == ["file failed"]
 
 
 @pytest.mark.parametrize("default", ["errorChannel", "nullChannel", None])

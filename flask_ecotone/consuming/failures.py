@@ -207,9 +207,8 @@ class Recovery:
             envelope.body,
         )
         # An asynchronous one is told over its own channel.
-        endpoint = replace(
-            self._system.channel(target, "An error channel"), execute=None
-        )
+        listener = self._system.channel(target, "An error channel")
+        endpoint = replace(listener, execute=None)
         is_joined = endpoint.is_transactional and (
             Capability.TRANSACTIONAL in source.capabilities
         )

@@ -170,7 +170,7 @@ def test_a_failed_message_is_parked(database_url: str, default: str | None) -> N
 def test_an_asynchronous_error_channel_is_told_over_its_channel(
     database_url: str,
 ) -> None:
-    """In one transaction with the removal of the message, and by a worker of its own."""
+    """In one transaction with the removal of the message."""
     office = Office(database_url, "later").open()
     office.send("file")
     assert (office.told, office.notes(), office.left) == ([], [], 0)

@@ -431,6 +431,45 @@ def test_an_attribute_of_execution_counts_while_the_worker_handles() -> None:
     assert levels == [3]
 
 
+def test_an_interceptor_may_point_at_all_asynchronous_handlers() -> None:
+    """Functions, and what the class says so of; it runs where they run."""
+    log: list[str] = []
+
+    @around(pointcut=asynchronous)
+    def watch(
+        invocation: MethodInvocation,
+        channel: t.Annotated[str, Header("polledChannelName")],
+    ) -> t.Any:
+        log.append(f"{invocation.name} from {channel}")
+        return invocation.proceed()
+
+    @asynchronous("beds")
+    @command_handler(endpoint_id="sow")
+    def sow(command: Sow) -> None: ...
+
+    @asynchronous("shed")
+    class Gardener:
+        @event_handler(endpoint_id="store")
+        def store(self, event: Sown) -> None: ...
+
+        @query_handler("weather")
+        def weather(self) -> str:
+            return "rain"
+
+    @event_handler
+    def note(event: Sown) -> None: ...
+
+    flow = flow_testing([watch, sow, Gardener, note], asynchronous=True)
+    flow.send_command(Sow("pea")).publish_event(Sown("pea"))
+    assert flow.send_query_with_routing("weather") == "rain"
+    assert log == []
+    flow.run("beds").run("shed")
+    assert [each.rpartition(".")[2] for each in log] == [
+        "sow from beds",
+        "store from shed",
+    ]
+
+
 def test_an_attribute_of_execution_that_has_no_effect_is_refused() -> None:
     """On a handler and on a bus."""
     for nonsense in (DeduplicatedMark(), "careful"):

@@ -30,6 +30,7 @@ from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
 from .failures import Recovery
 from .final_failures import GivenBackError
+from .final_failures import without_retries
 
 #: How many workers must disappear with a message before it can be to blame: the first
 #: had claimed others, too.
@@ -384,7 +385,7 @@ class Processor:
             return None
 
     def _next(self, delivery: Delivery) -> tuple[str, Envelope]:
-        headers = read_headers(delivery.envelope)
+        headers = without_retries(read_headers(delivery.envelope))
         name, *rest = headers.pop(ROUTING_SLIP)
         if rest:
             headers[ROUTING_SLIP] = rest

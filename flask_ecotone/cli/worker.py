@@ -16,7 +16,7 @@ import click
 from flask import current_app
 
 from ..channels.listening import Listeners
-from ..configuration import memory_limit as default_memory_limit
+from ..configuration import memory_limit
 from ..consuming import Limits
 from ..consuming import Outcome
 from ..consuming import Stopping
@@ -167,12 +167,10 @@ def run_command(
     names = tuple(dict.fromkeys(n for n in names if n not in ids))
     names = tuple(messaging.names) if all_channels else names
     messaging.sources(names)
-    if memory_limit is None:
-        memory_limit = default_memory_limit(current_app)
     limits = Limits(
         handled=handled_message_limit,
         execution_time=execution_time_limit / 1000,
-        memory=memory_limit,
+        memory=_megabytes(memory_limit),
         stops_on_failure=stop_on_failure,
         finishes_when_empty=finish_when_no_messages or cron == "",
     )
@@ -296,6 +294,10 @@ def _listening(
 
     with closing(Listeners(names, stopping.wake, logger)) as listeners:
         yield follow
+
+
+def _megabytes(given: int | None) -> int:
+    return memory_limit(current_app) if given is None else given
 
 
 def _messaging() -> Messaging:

@@ -129,6 +129,11 @@ def fails_fast(app: Flask) -> bool:
     return _flag(app, "ECOTONE_FAIL_FAST", False)
 
 
+def memory_limit(app: Flask) -> int:
+    """Return how many megabytes a worker may have; 0 for no limit."""
+    return _number(app, "ECOTONE_DEFAULT_MEMORY_LIMIT", 1024)
+
+
 def cache_directory(app: Flask) -> Path:
     """Return where what a boot finds is kept; by default ``instance/ecotone``."""
     return Path(app.instance_path, _text(app, "ECOTONE_CACHE_DIR") or "ecotone")

@@ -319,7 +319,7 @@ class AsynchronousMark(Mark):
     execution: tuple[Mark, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class DelayedRetryMark(Mark):
     """A message that failed comes back after a while."""
 
@@ -328,7 +328,7 @@ class DelayedRetryMark(Mark):
     dead_letter: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ErrorChannelMark(Mark):
     """A message that failed goes to a channel."""
 

@@ -33,6 +33,12 @@ DUE_AT = "ecotone.due_at"
 #: The asynchronous bus that a message was sent through.
 BUS = "ecotone.bus"
 POLLED_CHANNEL_NAME = "polledChannelName"
+#: How often a message was tried again.
+RETRY_NUMBER = "ecotone_retry_number"
+#: When it failed first, in milliseconds since the epoch.
+FIRST_FAILED = "ecotone.first_failed_at"
+#: How often it was put back from the dead letters.
+REPLAYS = "ecotone.dlq.message_replied"
 REVISION = "revision"
 AGGREGATE_ID = "aggregate.id"
 EVENT_AGGREGATE_ID = "_aggregate_id"
@@ -57,6 +63,9 @@ NOT_PROPAGATED = frozenset(
         DUE_AT,
         BUS,
         POLLED_CHANNEL_NAME,
+        RETRY_NUMBER,
+        FIRST_FAILED,
+        REPLAYS,
         REVISION,
         AGGREGATE_ID,
         EVENT_AGGREGATE_ID,

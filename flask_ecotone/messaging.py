@@ -7,6 +7,7 @@ import random
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -25,6 +26,7 @@ from .channels.protocols import DEAD_LETTER_CHANNEL
 from .channels.protocols import FinalFailure
 from .channels.protocols import Outbox
 from .channels.protocols import Source
+from .channels.routed import find_inside
 from .consuming import ErrorHandler
 from .consuming import Limits
 from .consuming import Outcome
@@ -90,7 +92,7 @@ class Messaging:
         self._databases = databases
         self._transaction = transaction
         self._log = app.logger.getChild("ecotone")
-        listed = list(declared)
+        self._listed = listed = list(declared)
         opened: dict[str, Channel] = {}
         self.is_durable = any(isinstance(each, DatabaseChannel) for each in listed)
         outbox: Outbox = CollectingOutbox()
@@ -112,8 +114,10 @@ class Messaging:
             if not isinstance(each, CombinedChannel):
                 opened[each.name] = each.open(surroundings)
         self.dead_letters: DeadLetter | None = None
-        if databases is not None and self.is_durable:
-            self.dead_letters = DeadLetter(databases, self.channels.get)
+        if databases is not None and transaction is not None and self.is_durable:
+            self.dead_letters = DeadLetter(
+                databases, self._held, lambda: transaction.is_active
+            )
         self._company = Company()
         #: Which source is the first of a worker: if each run is a short one, none must
         #: always be the last, in this process or another.
@@ -134,6 +138,7 @@ class Messaging:
             system,
             self._failures.handlers,
             self._failures.default_error_channel,
+            dict(_error_channels(self._listed)),
             final,
             is_outage,
             self._log,
@@ -225,6 +230,18 @@ class Messaging:
             return sources
         holders = {self._databases.holder_of(tenant) for tenant in tenants}
         return [source for source in sources if source.tenant in holders]
+
+    def _held(self, name: str) -> Channel:
+        """Return the channel that a source belongs to, a dynamic one's own as well.
+
+        :raises ConfigurationError: It isn't there.
+        """
+        if name not in self.channels.names:
+            opened = map(self.channels.get, self.channels.names)
+            found = find_inside(opened, name)
+            if found is not None:
+                return found
+        return self.channels.get(name)
 
     def sources(self, names: Sequence[str]) -> Callable[[], list[Source]]:
         """Return what returns the sources of channels.
@@ -346,6 +363,14 @@ def make_notes(
         databases.prepare,
     )
     return transaction, notes
+
+
+def _error_channels(channels: Iterable[t.Any]) -> Iterator[tuple[str, str]]:
+    for each in channels:
+        name = getattr(each, "error_channel", None)
+        if name is not None:
+            yield each.name, name
+        yield from _error_channels(getattr(each, "internal", ()))
 
 
 def is_channel(given: t.Any) -> bool:

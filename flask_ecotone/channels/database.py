@@ -49,6 +49,8 @@ class DatabaseChannel:
     :param bind: A key of ``SQLALCHEMY_BINDS``: the messages are in that database, for
         all tenants, and are sent once the transaction of the session is committed.
         ``None`` and ``"default"`` stand for the database of the session.
+    :param error_channel: Where failed messages go whose handler says nothing itself, as
+        with :func:`error_channel`. Unless given, the application says it.
     """
 
     name: str
@@ -58,6 +60,7 @@ class DatabaseChannel:
     transaction: t.Literal["message", "batch"] = field(default="message", kw_only=True)
     on_exhausted: OnExhausted | None = field(default=None, kw_only=True)
     bind: str | None = field(default=None, kw_only=True)
+    error_channel: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not 0 < len(self.name) <= 255:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import typing as t
 from collections.abc import Iterable
@@ -13,7 +14,10 @@ from itertools import groupby
 import msgspec
 import sqlalchemy as sa
 
+from ..decorators.asynchronous import milliseconds
 from ..errors import MessagingError
+from ..message import FIRST_FAILED
+from ..message import REPLAYS
 from ..storage.apart import apart
 from ..storage.tables import dead_letters
 from ..storage.tables import ensure
@@ -28,6 +32,8 @@ from .protocols import Delivery
 from .protocols import Envelope
 from .protocols import Source
 from .routed import GatedSource
+
+_R = t.TypeVar("_R")
 
 _d = dead_letters.c
 _PAGE = 200
@@ -82,16 +88,23 @@ class ParkedMessage:
 class DeadLetter:
     """Keeps, shows and replays the dead letters of an application.
 
-    Each tenant has its own. Without ``tenant`` those of the default database are meant.
+    Each tenant has its own. Without ``tenant`` those of the active one are meant, or of
+    the default connection. In a command, changes are part of its transaction;
+    elsewhere each call commits by itself.
 
     :param channel: Returns a channel by its name.
+    :param is_in_unit: Whether a unit of work is active.
     """
 
     def __init__(
-        self, databases: Databases, channel: t.Callable[[str], Channel]
+        self,
+        databases: Databases,
+        channel: t.Callable[[str], Channel],
+        is_in_unit: t.Callable[[], bool],
     ) -> None:
         self._databases = databases
         self._channel = channel
+        self._is_in_unit = is_in_unit
 
     def park(
         self, source: Source, delivery: Delivery, failure: Failure, message_type: str
@@ -132,11 +145,12 @@ class DeadLetter:
         """Return dead letters, the newest failure first.
 
         :param filters: ``channel``, ``endpoint_id``, ``error_class``,
-            ``message_type`` or ``message_id`` → value; ``since`` → milliseconds.
+            ``message_type`` or ``message_id`` → value; ``since`` → only what failed
+            then or later: a moment, or a :class:`~datetime.timedelta` before now.
         """
         query = sa.select(dead_letters).where(*_conditions(filters))
         query = query.order_by(_d.last_failed_at.desc(), _d.id.desc())
-        with self._databases.engine(tenant).connect() as connection:
+        with self._engine(tenant).connect() as connection:
             rows = connection.execute(query.limit(limit).offset(offset)).all()
         return [_parked(row) for row in rows]
 
@@ -145,7 +159,7 @@ class DeadLetter:
 
         :raises MessagingError: There is none with the id.
         """
-        with self._databases.engine(tenant).connect() as connection:
+        with self._engine(tenant).connect() as connection:
             row = connection.execute(
                 sa.select(dead_letters).where(_d.id == id)
             ).one_or_none()
@@ -156,7 +170,7 @@ class DeadLetter:
     def count(self, *, tenant: str | None = None, **filters: t.Any) -> int:
         """Return how many dead letters there are."""
         query = sa.select(sa.func.count()).select_from(dead_letters)
-        with self._databases.engine(tenant).connect() as connection:
+        with self._engine(tenant).connect() as connection:
             return connection.scalar(query.where(*_conditions(filters))) or 0
 
     def stats(
@@ -169,7 +183,7 @@ class DeadLetter:
             .group_by(_d.channel, _d.endpoint_id, _d.error_class)
             .order_by(count.desc())
         )
-        with self._databases.engine(tenant).connect() as connection:
+        with self._engine(tenant).connect() as connection:
             rows = connection.execute(query).all()
         return [(row[0], row[1], row[2], row[3]) for row in rows]
 
@@ -188,7 +202,7 @@ class DeadLetter:
                 raise _missing(*sorted(missing))
             self._send_back(connection, rows)
 
-        apart(self._databases.engine(tenant), move)
+        self._change(tenant, move)
         return len(listed)
 
     def replay_all(self, *, tenant: str | None = None, **filters: t.Any) -> int:
@@ -196,8 +210,7 @@ class DeadLetter:
 
         What fails again meanwhile, and becomes a new dead letter, isn't taken.
         """
-        engine = self._databases.engine(tenant)
-        with engine.connect() as connection:
+        with self._engine(tenant).connect() as connection:
             last = connection.scalar(sa.select(sa.func.max(_d.id)))
         if last is None:
             return 0
@@ -210,7 +223,7 @@ class DeadLetter:
 
         count, moved = 0, _PAGE
         while moved == _PAGE:
-            moved = apart(engine, move)
+            moved = self._change(tenant, move)
             count += moved
         return count
 
@@ -244,7 +257,7 @@ class DeadLetter:
                 update = sa.update(dead_letters).where(_d.id == id)
                 connection.execute(update.values(values))
 
-        apart(self._databases.engine(tenant), change)
+        self._change(tenant, change)
 
     def delete(self, ids: int | Iterable[int], *, tenant: str | None = None) -> int:
         """Delete dead letters and return how many there were."""
@@ -255,9 +268,19 @@ class DeadLetter:
         """Delete all dead letters, or those that a filter leaves."""
         return self._delete(tenant, *_conditions(filters))
 
-    def purge(self, older_than: int, *, tenant: str | None = None) -> int:
-        """Delete what failed last a number of milliseconds ago, or earlier."""
-        return self._delete(tenant, _d.last_failed_at <= now_ms() - older_than)
+    def purge(
+        self,
+        older_than: int | datetime.timedelta,
+        *,
+        tenant: str | None = None,
+        **filters: t.Any,
+    ) -> int:
+        """Delete what failed last a while ago, or earlier.
+
+        :param older_than: How long ago; a number is milliseconds.
+        """
+        limit = _d.last_failed_at <= now_ms() - milliseconds(older_than)
+        return self._delete(tenant, limit, *_conditions(filters))
 
     def _store(
         self,
@@ -317,19 +340,27 @@ class DeadLetter:
 
     def _delete(self, tenant: str | None, *conditions: t.Any) -> int:
         deletion = sa.delete(dead_letters).where(*conditions)
+        return self._change(tenant, lambda one: one.execute(deletion).rowcount)
+
+    def _engine(self, tenant: str | None) -> sa.Engine:
         engine = self._databases.engine(tenant)
-        return apart(engine, lambda connection: connection.execute(deletion).rowcount)
+        ensure(engine)
+        return engine
 
-
-#: How often a message was replayed.
-REPLAYS: t.Final = "ecotone.dlq.message_replied"
+    def _change(self, tenant: str | None, work: t.Callable[[sa.Connection], _R]) -> _R:
+        engine = self._engine(tenant)
+        if self._is_in_unit():
+            session = self._databases.session()
+            if session.get_bind() is engine:
+                return work(session.connection())
+        return apart(engine, work)
 
 
 def _replayed(row: t.Any) -> Envelope:
     headers = row.headers
     try:
         values = msgspec.json.decode(headers, type=dict[str, t.Any])
-        values[REPLAYS] = row.replays + 1
+        values.update({REPLAYS: row.replays + 1, FIRST_FAILED: row.first_failed_at})
         headers = msgspec.json.encode(values).decode()
     except msgspec.MsgspecError:
         pass  # it goes back as it came
@@ -371,7 +402,7 @@ def _conditions(filters: dict[str, t.Any]) -> list[t.Any]:
         if value is None:
             continue
         if name == "since":
-            found.append(_d.last_failed_at >= value)
+            found.append(_d.last_failed_at >= _moment(value))
         elif name in _FILTERS:
             found.append(_FILTERS[name] == value)
         else:
@@ -380,6 +411,19 @@ def _conditions(filters: dict[str, t.Any]) -> list[t.Any]:
                 f" {', '.join(_FILTERS)} and since."
             )
     return found
+
+
+def _moment(since: t.Any) -> t.Any:
+    if isinstance(since, datetime.timedelta):
+        return now_ms() - milliseconds(since)
+    if isinstance(since, datetime.datetime):
+        if since.tzinfo is None:
+            raise MessagingError(
+                f"The moment {since} has no time zone. Give one, for example"
+                " datetime(…, tzinfo=UTC)."
+            )
+        return int(since.timestamp() * 1000)
+    return since
 
 
 def _parked(row: t.Any) -> ParkedMessage:

@@ -238,6 +238,11 @@ class PublishSubscribeChannel:
         """The names of the channels that the application must have."""
         return self.as_dynamic().references
 
+    @property
+    def internal(self) -> tuple[ChannelConfiguration, ...]:
+        """The channels that belong to it."""
+        return _internal(self.channels)
+
     def open(self, surroundings: ChannelSurroundings) -> RoutedChannel:
         """Return the channel of an application."""
         return self.as_dynamic().open(surroundings)

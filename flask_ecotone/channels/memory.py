@@ -44,11 +44,13 @@ class InMemoryChannel:
     :param delayable: Whether it keeps delayed messages back.
     :param on_exhausted: What becomes of a message whose retries are used up, as with
         :class:`DatabaseChannel`.
+    :param error_channel: Where failed messages go whose handler says nothing itself.
     """
 
     name: str
     delayable: bool = True
     on_exhausted: OnExhausted | None = field(default=None, kw_only=True)
+    error_channel: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         FinalFailure.named(self.on_exhausted, f"on_exhausted of {self.name!r}")

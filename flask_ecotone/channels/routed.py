@@ -6,6 +6,7 @@ import itertools
 import logging
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
@@ -113,6 +114,19 @@ class RoutedChannel(Distributing):
             self.name,
             NULL_CHANNEL,
         )
+
+
+def find_inside(channels: Iterable[Channel], name: str) -> Channel | None:
+    """Return a channel that belongs to one of some dynamic channels."""
+    for each in channels:
+        if isinstance(each, RoutedChannel):
+            names = {*each.sending, *each.receiving}
+            if name in names:
+                return each.find(name)
+            found = find_inside([each.find(inner) for inner in names], name)
+            if found is not None:
+                return found
+    return None
 
 
 @dataclass(frozen=True, slots=True)

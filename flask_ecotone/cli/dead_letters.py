@@ -33,6 +33,7 @@ def _filters(command: Callable[..., t.Any]) -> Callable[..., t.Any]:
         click.option("--endpoint", "endpoint_id", help="For this endpoint."),
         click.option("--error", "error_class", help="With this class of error."),
         click.option("--type", "message_type", help="Of this type of message."),
+        click.option("--since", type=AGE, help="That failed within, for example, 2h."),
     ):
         command = option(command)
     return command
@@ -58,7 +59,7 @@ def list_command(
     tenants: tuple[str, ...],
     all_tenants: bool,
     as_json: bool,
-    **filters: str | None,
+    **filters: t.Any,
 ) -> None:
     """List dead letters, the newest failure first, twenty on a PAGE."""
     found: list[tuple[str | None, ParkedMessage]] = []
@@ -123,7 +124,7 @@ def replay_command(ids: tuple[int, ...], tenant: str | None) -> None:
 @_filters
 @target_options
 def replay_all_command(
-    tenants: tuple[str, ...], all_tenants: bool, **filters: str | None
+    tenants: tuple[str, ...], all_tenants: bool, **filters: t.Any
 ) -> None:
     """Put back all that are there now, or those that a filter leaves."""
 
@@ -171,15 +172,18 @@ def delete_command(ids: tuple[int, ...], tenant: str | None) -> None:
 @click.option(
     "--older-than", required=True, type=AGE, help="For example 30d, 12h, 90m."
 )
+@_filters
 @target_options
 def purge_command(
-    older_than: datetime.timedelta, tenants: tuple[str, ...], all_tenants: bool
+    older_than: datetime.timedelta,
+    tenants: tuple[str, ...],
+    all_tenants: bool,
+    **filters: t.Any,
 ) -> None:
-    """Delete what failed last an AGE ago, or earlier."""
-    age = older_than // datetime.timedelta(milliseconds=1)
+    """Delete what failed last an AGE ago, or earlier, or what a filter leaves of it."""
 
     def purge(letters: DeadLetter, tenant: str | None) -> None:
-        count = letters.purge(age, tenant=tenant)
+        count = letters.purge(older_than, tenant=tenant, **filters)
         click.echo(f"{_prefix(tenant)}{count} deleted.")
 
     _each(tenants, all_tenants, purge, "purged")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import typing as t
@@ -17,6 +16,7 @@ import click
 from flask import current_app
 
 from ..channels.listening import Listeners
+from ..configuration import memory_limit
 from ..consuming import Limits
 from ..consuming import Outcome
 from ..consuming import Stopping
@@ -170,7 +170,7 @@ def run_command(
     limits = Limits(
         handled=handled_message_limit,
         execution_time=execution_time_limit / 1000,
-        memory=_memory_limit() if memory_limit is None else memory_limit,
+        memory=_megabytes(memory_limit),
         stops_on_failure=stop_on_failure,
         finishes_when_empty=finish_when_no_messages or cron == "",
     )
@@ -296,17 +296,8 @@ def _listening(
         yield follow
 
 
-def _memory_limit() -> int:
-    given = current_app.config.get("ECOTONE_DEFAULT_MEMORY_LIMIT")
-    given = os.environ.get("ECOTONE_DEFAULT_MEMORY_LIMIT") if given is None else given
-    if given in (None, ""):
-        return 1024
-    try:
-        return int(given)
-    except (TypeError, ValueError):
-        raise ConfigurationError(
-            f"ECOTONE_DEFAULT_MEMORY_LIMIT is {given!r}. It is a number of megabytes."
-        ) from None
+def _megabytes(given: int | None) -> int:
+    return memory_limit(current_app) if given is None else given
 
 
 def _messaging() -> Messaging:

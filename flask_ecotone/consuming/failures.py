@@ -7,7 +7,9 @@ import traceback
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace
 from logging import Logger
 
 from ..channels.protocols import Capability
@@ -26,6 +28,7 @@ from ..errors import LeaseLostError
 from ..handling.writing import read_headers
 from ..message import CONTENT_TYPE
 from ..message import Message
+from ..message import RETRY_NUMBER
 from ..message import TYPE_ID
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
@@ -34,7 +37,6 @@ from .final_failures import expires_within
 from .final_failures import FinalFailures
 from .final_failures import number
 from .final_failures import put_back
-from .final_failures import RETRY_NUMBER
 from .final_failures import without_retries
 
 _DEFAULT_RETRY = RetryTemplate(initial=1000, multiplier=10.0, max_attempts=3)
@@ -80,6 +82,7 @@ class Recovery:
 
     :param handlers: What the application configures.
     :param default: The name of the error channel of handlers that name none.
+    :param by_channel: Channel → the error channel for what comes from it, instead.
     :param final: Ends messages that no error channel takes.
     :param is_outage: Whether the database is the reason of an error.
     """
@@ -89,16 +92,20 @@ class Recovery:
         system: MessagingSystem,
         handlers: Iterable[ErrorHandler],
         default: str | None,
+        by_channel: Mapping[str, str],
         final: FinalFailures,
         is_outage: Callable[[BaseException], bool],
         logger: Logger,
     ) -> None:
         self._system = system
         self._handlers, self._default = _configured(handlers, default)
+        self._by_channel = by_channel
         self._final = final
         self._is_outage = is_outage
         self._log = logger
         self._check(self._default, "ECOTONE_DEFAULT_ERROR_CHANNEL")
+        for channel, name in by_channel.items():
+            self._check(name, f"The channel {channel!r}")
         for name, each in self._handlers.items():
             if each.dead_letter is not None:
                 self._check(each.dead_letter, f"ErrorHandler({name!r})")
@@ -131,7 +138,7 @@ class Recovery:
         :raises GivenBackError: It is to be given back.
         :raises LeaseLostError: It isn't ours any more.
         """
-        handler = self._handler(endpoint)
+        handler = self._handler(endpoint, source.channel)
         headers = _headers(delivery)
         retried = number(headers.get(RETRY_NUMBER))
         delay = None
@@ -200,7 +207,9 @@ class Recovery:
             headers,
             envelope.body,
         )
-        endpoint = self._system.channel(target, "An error channel")
+        # An asynchronous one is told over its own channel.
+        listener = self._system.channel(target, "An error channel")
+        endpoint = replace(listener, execute=None)
         is_joined = endpoint.is_transactional and (
             Capability.TRANSACTIONAL in source.capabilities
         )
@@ -225,12 +234,16 @@ class Recovery:
             source.discard(delivery)
         return True
 
-    def _handler(self, endpoint: Endpoint | None) -> ErrorHandler:
+    def _handler(self, endpoint: Endpoint | None, channel: str) -> ErrorHandler:
         said = None if endpoint is None else endpoint.recovery
+        if isinstance(said, ErrorChannelMark):
+            return self._of_channel(said.name)
+        found = self._of_channel(self._by_channel.get(channel, self._default))
         if isinstance(said, DelayedRetryMark):
-            target = said.dead_letter or self._handlers[self._default].dead_letter
-            return ErrorHandler("", said.retry, target)
-        name = self._default if said is None else said.name
+            return ErrorHandler("", said.retry, said.dead_letter or found.dead_letter)
+        return found
+
+    def _of_channel(self, name: str) -> ErrorHandler:
         found = self._handlers.get(name)
         if found is not None:
             return found

@@ -14,12 +14,9 @@ from ..channels.protocols import FinalFailure
 from ..channels.protocols import Source
 from ..definitions import RetryTemplate
 from ..handling.writing import Writing
+from ..message import FIRST_FAILED
+from ..message import RETRY_NUMBER
 from ..message import TYPE_ID
-
-#: How often a message was tried again.
-RETRY_NUMBER: t.Final = "ecotone_retry_number"
-#: When it failed first, in milliseconds since the epoch.
-FIRST_FAILED: t.Final = "ecotone.first_failed_at"
 
 #: When what is sent again comes back: later each time.
 _RESENDING: t.Final = RetryTemplate(1000, 2.0, 600_000, None)

@@ -18,6 +18,7 @@ from ..message import ROUTING_SLIP
 from ..storage.protocols import Transaction
 from ..system import MessagingSystem
 from .environment import Environment
+from .final_failures import without_retries
 
 
 class Forwarding:
@@ -104,7 +105,7 @@ class Forwarding:
         return 0
 
     def _next(self, delivery: Delivery) -> tuple[str, Envelope]:
-        headers = read_headers(delivery.envelope)
+        headers = without_retries(read_headers(delivery.envelope))
         name, *rest = headers.pop(ROUTING_SLIP)
         if rest:
             headers[ROUTING_SLIP] = rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import field
 
 #: Where Linux says how much memory the process has, in pages.
 _STATM = "/proc/self/statm"
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,6 @@ def resident_megabytes() -> float:
     """Return how much memory the process has, 0 where nobody says."""
     try:
         with open(_STATM) as file:
-            return int(file.read().split()[1]) * 4096 / 1_048_576
+            return int(file.read().split()[1]) * _PAGE / 1_048_576
     except (OSError, ValueError, IndexError):
         return 0.0

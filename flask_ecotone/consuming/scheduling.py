@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from logging import Logger
 
 from ..channels.protocols import NULL_CHANNEL
@@ -335,7 +336,9 @@ class Schedules:
             headers=headers,
             body=b"",
         )
-        listener = self._system.channel(target, endpoint.marked.where)
+        listener = replace(
+            self._system.channel(target, endpoint.marked.where), execute=None
+        )
         try:
             self._system.execute(listener, Message(failed, headers), lambda: True)
         except Exception as failure:

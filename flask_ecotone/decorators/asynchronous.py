@@ -19,25 +19,30 @@ from ..message import TIME_TO_LIVE
 from .marking import Decorator
 from .marking import marking
 from .marking import several
+from .pointcuts import EndpointMark
+from .pointcuts import EndpointMarker
 
 # For ``@asynchronous(…, execution=[…])``.
 DelayedRetry = DelayedRetryMark
 ErrorChannel = ErrorChannelMark
 WithoutTransaction = WithoutTransactionMark
 
+_OF_EXECUTION = (DelayedRetry, ErrorChannel, WithoutTransaction, EndpointMark)
+
 Duration = datetime.timedelta | int
 
 
 def asynchronous(
-    channels: str | Iterable[str], *, execution: Iterable[Mark] = ()
+    channels: str | Iterable[str], *, execution: Iterable[Mark | EndpointMarker] = ()
 ) -> Decorator:
     """Let a worker handle the messages of a handler, or of all handlers of a class.
 
     Each handler gets a copy of the message of its own.
 
     :param channels: The name of a channel; several are passed one after the other.
-    :param execution: What counts only while a worker handles a message, for example
-        ``WithoutTransaction()``.
+    :param execution: What counts only while a worker handles a message:
+        ``WithoutTransaction()``, ``DelayedRetry(…)``, ``ErrorChannel(…)`` or a marker
+        of your own, an instance of an :class:`EndpointMarker`.
     """
     listed = () if callable(channels) else several(channels)
     if not listed or not all(isinstance(c, str) and c for c in listed):
@@ -45,12 +50,16 @@ def asynchronous(
             f"@asynchronous({channels!r}) names no channel. Give the name of one, for"
             ' example @asynchronous("orders").'
         )
-    given = tuple(execution)
-    for each in given:
-        if not isinstance(each, Mark):
+    given = tuple(
+        EndpointMark(marker=each) if isinstance(each, EndpointMarker) else each
+        for each in execution
+    )
+    for mark in given:
+        if not isinstance(mark, _OF_EXECUTION):
             raise ConfigurationError(
-                f"@asynchronous has {each!r} as an attribute of execution. Give for"
-                " example WithoutTransaction(), DelayedRetry(…) or ErrorChannel(…)."
+                f"@asynchronous has {mark!r} as an attribute of execution. Give"
+                " WithoutTransaction(), DelayedRetry(…), ErrorChannel(…) or an"
+                " EndpointMarker of your own."
             )
     return marking(AsynchronousMark(channels=listed, execution=given))
 

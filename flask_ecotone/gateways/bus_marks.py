@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 
 from ..decorators.deduplication import DeduplicatedMark
+from ..decorators.pointcuts import EndpointMark
 from ..definitions import AsynchronousMark
 from ..definitions import DelayedRetryMark
 from ..definitions import ErrorChannelMark
@@ -61,6 +62,12 @@ def asynchronous_bus(
         raise ConfigurationError(
             f"{where} has @asynchronous, and a query is answered at once. Remove the"
             " marker, or send commands."
+        )
+    if any(isinstance(each, EndpointMark) for each in said.execution):
+        raise ConfigurationError(
+            f"{where} has an EndpointMarker as an attribute of execution, and its"
+            " messages have interceptors of their handlers only. Put it there, or on"
+            " the bus itself for interceptors that run where it sends."
         )
     recovery = nearest_recovery(where, said.execution, own, inherited)
     channels = system.channels

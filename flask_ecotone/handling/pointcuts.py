@@ -8,15 +8,18 @@ import typing as t
 from dataclasses import dataclass
 
 from ..decorators import handlers as marked
+from ..decorators.asynchronous import asynchronous
 from ..decorators.console import console_command
 from ..decorators.modelling import aggregate
 from ..decorators.pointcuts import EndpointMarker
 from ..decorators.pointcuts import Pointcut
 from ..decorators.scheduling import scheduled
 from ..definitions import AggregateMark
+from ..definitions import AsynchronousMark
 from ..definitions import inherited_mark_of
 from ..definitions import InterceptorMark
 from ..definitions import Kind
+from ..definitions import marks_of
 from ..definitions import plain_function
 from ..discovery import Marked
 from ..errors import ConfigurationError
@@ -54,11 +57,22 @@ class JoinPoint:
         if target is aggregate:
             owner = self.owner
             return owner is not None and bool(inherited_mark_of(owner, AggregateMark))
+        if target is asynchronous:
+            return self._is_asynchronous
         if isinstance(target, type):
             if issubclass(target, EndpointMarker):
                 return any(isinstance(m, target) for m in self.markers)
             return self.owner is not None and derives_from(self.owner, target)
         return _function(target) is plain_function(self.function)
+
+    @property
+    def _is_asynchronous(self) -> bool:
+        if self.kind not in (Kind.COMMAND, Kind.EVENT, Kind.INTERNAL):
+            return False
+        owner = self.owner
+        if owner is not None and inherited_mark_of(owner, AsynchronousMark):
+            return True
+        return bool(marks_of(self.function, AsynchronousMark))
 
     @property
     def qualified_name(self) -> str:
@@ -82,6 +96,7 @@ def pointcut_of(interceptor: Marked[InterceptorMark], signature: Signature) -> P
         is_known = (
             isinstance(target, (str, type))
             or target is aggregate
+            or target is asynchronous
             or any(target is kind for kind in _KINDS)
             or inspect.isfunction(_function(target))
         )

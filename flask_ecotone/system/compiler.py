@@ -251,6 +251,8 @@ class _Compiler:
         receiver = self._receiver(name, marked, action)
         interception = self._interception(marked)
         sending, remaining = interception.split()
+        if execution:
+            _, remaining = self._interception(marked, execution).split()
         is_split = said is not None or receiver is not None
         if is_split:
             interception = remaining
@@ -396,8 +398,11 @@ class _Compiler:
             self._system.aggregate_of,
         )
 
-    def _interception(self, marked: Marked[HandlerMark]) -> Interception:
-        markers = tuple(said.marker for said in marked.marks(EndpointMark))
+    def _interception(
+        self, marked: Marked[HandlerMark], execution: Iterable[t.Any] = ()
+    ) -> Interception:
+        said = [*marked.marks(EndpointMark), *execution]
+        markers = tuple(m.marker for m in said if isinstance(m, EndpointMark))
         point = JoinPoint(marked.function, marked.owner, marked.said.kind, markers)
         required = marked.said.required_interceptors
         headers = header_changes(

@@ -13,6 +13,7 @@ from ..channels.collecting import CollectingOutbox
 from ..channels.memory import MemoryQueue
 from ..channels.protocols import Channel
 from ..channels.protocols import Delivery
+from ..channels.protocols import Envelope
 from ..channels.protocols import FinalFailure
 from ..channels.protocols import Source
 from ..consuming import Limits
@@ -26,6 +27,9 @@ from ..definitions import inherited_mark_of
 from ..discovery import Catalogue
 from ..errors import ConfigurationError
 from ..errors import did_you_mean
+from ..message import DELIVERY_DELAY
+from ..message import Message
+from ..message import TIME_TO_LIVE
 from ..system import MessagingSystem
 from ..system.asynchronous import Channels
 
@@ -70,21 +74,40 @@ class Clock:
         self._frozen, self._shift = moment.timestamp(), 0.0
 
 
+class _SpiedQueue(MemoryQueue):
+    """Keeps what was sent to it, for assertions."""
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        super().__init__(name, now=clock.now)
+        self.sent: list[Envelope] = []
+
+    def send(self, envelopes: Sequence[Envelope]) -> None:
+        """Take messages, all of them or none."""
+        super().send(envelopes)
+        self.sent.extend(envelopes)
+
+    def take_sent(self) -> list[Envelope]:
+        """Return what was sent since the last time, and forget it."""
+        taken, self.sent = self.sent, []
+        return taken
+
+
 class FlowChannels:
     """A channel in memory for each name that a handler mentions."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.clock = Clock()
-        self._queues: dict[str, MemoryQueue] = {}
+        self._queues: dict[str, _SpiedQueue] = {}
         said = [marked.mark(AsynchronousMark) for marked in catalogue.handlers]
         said += [inherited_mark_of(bus, AsynchronousMark) for bus in catalogue.buses]
         for each in said:
             for name in each.channels if each else ():
-                self._queues[name] = MemoryQueue(name, now=self.clock.now)
+                self._queues[name] = _SpiedQueue(name, self.clock)
         opened: dict[str, Channel] = dict(self._queues)
         self.channels = Channels(opened, CollectingOutbox())
         self._failures: list[BaseException] = []
         self._processor: Processor
+        self._system: MessagingSystem
 
     @property
     def names(self) -> list[str]:
@@ -96,6 +119,7 @@ class FlowChannels:
         recovery = _Raising(system, self._failures)
         environment = Environment(contextlib.nullcontext, None, _never)
         self._processor = Processor(system, environment, recovery, _log)
+        self._system = system
 
     def run(
         self,
@@ -131,7 +155,42 @@ class FlowChannels:
         """Return how many messages lie in a channel."""
         return len(self._queue(name).envelopes())
 
-    def _queue(self, name: str) -> MemoryQueue:
+    def receive_from(self, name: str) -> Message | None:
+        """Take the next message that is due; ``None`` if there is none."""
+        queue = self._queue(name)
+        claimed = queue.claim(1)
+        if not claimed:
+            return None
+        queue.acknowledge(claimed)
+        return self._read(claimed[0], name)
+
+    def take_sent(self, name: str) -> list[Message]:
+        """Return what was sent to a channel since the last time, and forget it."""
+        return [
+            self._read(Delivery(envelope, None, "", 0), name)
+            for envelope in self._queue(name).take_sent()
+        ]
+
+    def forget_sent(self) -> None:
+        """Forget what was sent."""
+        for queue in self._queues.values():
+            queue.take_sent()
+
+    def _read(self, delivery: Delivery, name: str) -> Message:
+        envelope = delivery.envelope
+        endpoint = self._system.endpoint(envelope.endpoint_id)
+        message = self._system.writing.read(delivery, name, endpoint.types)
+        # They travel beside the headers; a test looks for them there.
+        delay: t.Any = envelope.delay or None
+        if envelope.due_at is not None:
+            delay = datetime.datetime.fromtimestamp(
+                envelope.due_at / 1000, datetime.UTC
+            )
+        return message.with_headers(
+            {DELIVERY_DELAY: delay, TIME_TO_LIVE: envelope.time_to_live}
+        )
+
+    def _queue(self, name: str) -> _SpiedQueue:
         found = self._queues.get(name)
         if found is None:
             raise ConfigurationError(
@@ -147,7 +206,7 @@ class _Raising(Recovery):
     def __init__(self, system: MessagingSystem, failures: list[BaseException]) -> None:
         parks = FinalFailure.DEAD_LETTER
         final = FinalFailures(system.writing, parks, self, _nothing, _log)
-        super().__init__(system, (), None, final, _never, _log)
+        super().__init__(system, (), None, {}, final, _never, _log)
         self._failures = failures
         #: What the message at hand has failed with.
         self._error: BaseException

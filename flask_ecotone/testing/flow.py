@@ -187,6 +187,8 @@ class FlowTesting:
     def discard_recorded_messages(self) -> t.Self:
         """Forget what was recorded so far."""
         self._recorder.clear()
+        if self._channels is not None:
+            self._channels.forget_sent()
         return self
 
     def recorded_events(self) -> list[t.Any]:
@@ -223,14 +225,18 @@ class FlowTesting:
         return [message.payload for message in self._recorder.take(Kind.QUERY)]
 
     def recorded_payloads_from(self, channel: str) -> list[t.Any]:
-        """Return what handlers sent to an output channel since the last time."""
+        """Return what was sent to a channel since the last time."""
         return [message.payload for message in self.recorded_messages_from(channel)]
 
     def recorded_messages_from(self, channel: str) -> list[Message]:
-        """Return the messages sent to an output channel since the last time.
+        """Return the messages sent to a channel since the last time.
 
+        :param channel: An output channel, or one of :meth:`consumers`: then it is what
+            was sent there, whether it was handled meanwhile or not.
         :raises UnknownChannelError: Nothing listens on it.
         """
+        if self._channels is not None and channel in self._channels.names:
+            return self._channels.take_sent(channel)
         self.system.channel(channel, "recorded_messages_from()")
         return self._recorder.take_from(channel)
 
@@ -276,6 +282,12 @@ class FlowTesting:
     def waiting_in(self, channel: str) -> int:
         """Return how many messages lie in a channel, delayed ones too."""
         return self._flow_channels.waiting_in(channel)
+
+    def receive_from(self, channel: str) -> Message | None:
+        """Take the next message that is due out of a channel, so that nobody handles
+        it; ``None`` if there is none.
+        """
+        return self._flow_channels.receive_from(channel)
 
     def consumers(self) -> list[str]:
         """Return the names of the channels that :meth:`run` takes."""

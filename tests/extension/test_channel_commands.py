@@ -15,6 +15,7 @@ from flask_ecotone import command_handler
 from flask_ecotone import DatabaseChannel
 from flask_ecotone import delayed
 from flask_ecotone import Ecotone
+from flask_ecotone import event_handler
 from flask_ecotone import MultiTenantConfiguration
 from flask_ecotone import scheduled
 from flask_ecotone.channels import CombinedChannel
@@ -33,6 +34,15 @@ def place() -> None: ...
 @delayed(60_000)
 @command_handler("remind", endpoint_id="remind")
 def remind() -> None: ...
+
+
+@asynchronous("mails")
+@event_handler("news")
+def tell() -> None: ...
+
+
+@command_handler("at once")
+def at_once() -> None: ...
 
 
 class Mall:
@@ -175,3 +185,32 @@ def test_channels_whose_table_is_missing_have_a_line_each(
     assert len(caplog.messages) == len(caplog.text.splitlines()) == 4
     assert "flask ecotone channel setup --initialize" in caplog.messages[0]
     assert "SELECT" not in caplog.text
+
+
+def test_check_warns_of_endpoint_ids_that_nobody_gave(sqlite_url: str) -> None:
+    """Of handlers whose messages wait in a channel; it is no failure."""
+    mall = Mall(sqlite_url)
+    mall.ecotone.register(tell, at_once)
+    result = mall.app.test_cli_runner().invoke(args=["ecotone", "check"])
+    assert result.exit_code == 0
+    (warning,) = [n for n in result.output.splitlines() if n.startswith("Warning")]
+    assert f"{__name__}.tell ({__file__}:" in warning
+    assert "has no endpoint_id" in warning
+    assert "4 endpoints, no errors." in result.output
+
+
+def test_check_finds_a_channel_that_is_not_there(sqlite_url: str) -> None:
+    """With the handler, and what was probably meant."""
+
+    @asynchronous("mail")
+    @command_handler("write", endpoint_id="write")
+    def write() -> None: ...
+
+    mall = Mall(sqlite_url)
+    mall.ecotone.register(write)
+    result = mall.app.test_cli_runner().invoke(args=["ecotone", "check"])
+    assert result.exit_code == 1
+    assert "Registered asynchronous endpoint 'write'" in result.output
+    assert "configuration for 'mail' was not provided. Did you mean 'mails'?" in (
+        result.output
+    )

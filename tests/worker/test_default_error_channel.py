@@ -14,6 +14,7 @@ from flask_ecotone import asynchronous
 from flask_ecotone import command_bus
 from flask_ecotone import command_handler
 from flask_ecotone import DatabaseChannel
+from flask_ecotone import delayed_retry
 from flask_ecotone import Ecotone
 from flask_ecotone import error_channel
 from flask_ecotone import ErrorHandler
@@ -28,7 +29,13 @@ from flask_ecotone.errors import ConfigurationError
 class Office:
     """An application whose asynchronous handlers fail after they wrote something."""
 
-    def __init__(self, url: str, default: str | None, *extensions: t.Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        default: str | None,
+        *extensions: t.Any,
+        of_channel: str | None = None,
+    ) -> None:
         self.app = app = Flask("office")
         app.config["SQLALCHEMY_DATABASE_URI"] = url
         app.config["ECOTONE_DEFAULT_ERROR_CHANNEL"] = default
@@ -48,6 +55,12 @@ class Office:
             raise ValueError("no folder")
 
         @asynchronous("desk")
+        @delayed_retry(0, max_attempts=1)
+        @command_handler("stamp", endpoint_id="stamp")
+        def stamp(payload: str) -> None:
+            raise ValueError("no stamp")
+
+        @asynchronous("desk")
         @error_channel("own")
         @command_handler("shred", endpoint_id="shred")
         def shred(payload: str) -> None:
@@ -63,10 +76,15 @@ class Office:
             return told
 
         failures = internal_handler("failures")(tell("failures"))
+        later = internal_handler("later", endpoint_id="later")(tell("later"))
+        later = asynchronous("reports")(later)
         own = internal_handler("own", endpoint_id="own")(tell("own"))
-        channels = [DatabaseChannel("desk")]
+        channels = [
+            DatabaseChannel("desk", error_channel=of_channel),
+            DatabaseChannel("reports"),
+        ]
         self.ecotone = Ecotone(packages=[], channels=channels, extensions=extensions)
-        self.ecotone.register(file, shred, failures, own)
+        self.ecotone.register(file, stamp, shred, failures, own, later)
         self.note = Note
 
     def open(self) -> Office:
@@ -87,7 +105,11 @@ class Office:
         with self.app.app_context():
             for key in keys:
                 command_bus.send_with_routing(key, "A", metadata={"user": "ann"})
-        self.messaging.worker(["desk"], limits=Limits(finishes_when_empty=True)).run()
+        self.work("desk")
+
+    def work(self, channel: str) -> None:
+        """Let a worker empty a channel."""
+        self.messaging.worker([channel], limits=Limits(finishes_when_empty=True)).run()
 
     def notes(self) -> list[str]:
         """What is stored, read on a connection of its own."""
@@ -123,6 +145,16 @@ def test_the_default_error_channel_is_told(database_url: str) -> None:
     assert office.messaging.dead_letters.count() == 0
 
 
+def test_the_default_error_channel_is_told_after_the_retries(sqlite_url: str) -> None:
+    """Of a handler that says when it is tried again, and not where it goes then."""
+    office = Office(sqlite_url, "failures").open()
+    office.send("stamp")
+
+    ((name, failed, _),) = office.told
+    assert (name, failed.endpoint_id, failed.attempts) == ("failures", "stamp", 2)
+    assert office.left == 0
+
+
 @pytest.mark.parametrize("default", ["errorChannel", None, "dead_letter"])
 def test_a_failed_message_is_parked(database_url: str, default: str | None) -> None:
     """An error handler of the channel's name does with it as it says."""
@@ -133,6 +165,53 @@ def test_a_failed_message_is_parked(database_url: str, default: str | None) -> N
     (parked,) = office.messaging.dead_letters.list()
     assert (parked.endpoint_id, parked.error_message) == ("file", "no folder")
     assert office.told == [] and office.notes() == [] and office.left == 0
+
+
+def test_an_asynchronous_error_channel_is_told_over_its_channel(
+    database_url: str,
+) -> None:
+    """In one transaction with the removal of the message."""
+    office = Office(database_url, "later").open()
+    office.send("file")
+    assert (office.told, office.notes(), office.left) == ([], [], 0)
+
+    office.work("reports")
+    ((name, failed, user),) = office.told
+    assert (name, failed.endpoint_id, user) == ("later", "file", "ann")
+    assert (failed.error_message, failed.body) == ("no folder", b'"A"')
+    assert office.notes() == ["file failed"]
+
+
+@pytest.mark.parametrize("default", ["errorChannel", "nullChannel", None])
+def test_a_channel_has_an_error_channel_of_its_own(
+    sqlite_url: str, default: str | None
+) -> None:
+    """For all that comes from it, unless a handler names another one."""
+    office = Office(sqlite_url, default, of_channel="failures").open()
+    office.send("file", "stamp", "shred")
+
+    assert [(name, failed.endpoint_id) for name, failed, _ in office.told] == [
+        ("failures", "file"),
+        ("own", "shred"),
+        ("failures", "stamp"),
+    ]
+    assert office.left == 0
+    assert office.messaging.dead_letters.count() == 0
+
+
+def test_an_error_channel_of_a_channel_may_have_retries(sqlite_url: str) -> None:
+    """Those of the error handler with its name; what is misspelt is found at once."""
+    handler = ErrorHandler("patient", retry=RetryTemplate(0, max_attempts=2))
+    other = ErrorHandler("other", retry=RetryTemplate(0, max_attempts=7))
+    office = Office(sqlite_url, "other", handler, other, of_channel="patient").open()
+    office.send("file")
+    (parked,) = office.messaging.dead_letters.list()
+    assert parked.attempts == 3
+
+    with pytest.raises(
+        ConfigurationError, match="'desk' names .* 'patience'.*'patient'"
+    ):
+        Office(sqlite_url, "other", handler, other, of_channel="patience").open()
 
 
 def test_the_null_channel_gives_messages_up(

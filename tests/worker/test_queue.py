@@ -376,7 +376,7 @@ def test_a_delay_is_given_with_the_message(
 
 
 def test_a_dead_letter_comes_back_by_commands(loft: Loft) -> None:
-    """It fails, is listed and put back; then it is in its channel, and is handled."""
+    """It fails, is listed and put back; then it is handled from its channel (L-41)."""
     loft.failures = 4
     loft.send(Fly("home"))
     for _ in range(4):  # retries are due after seconds, which pass at once

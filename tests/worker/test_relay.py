@@ -15,6 +15,7 @@ from flask_ecotone import asynchronous
 from flask_ecotone import command_bus
 from flask_ecotone import command_handler
 from flask_ecotone import DatabaseChannel
+from flask_ecotone import delayed_retry
 from flask_ecotone import Ecotone
 from flask_ecotone import Message
 from flask_ecotone.channels import CombinedChannel
@@ -66,6 +67,13 @@ class Post:
         def card(message: Message) -> None:
             self.seen.append(message)
 
+        @asynchronous("cards")
+        @delayed_retry(0, max_attempts=2)
+        @command_handler("parcel", endpoint_id="parcel")
+        def parcel(message: Message) -> None:
+            self.seen.append(message)
+            raise ValueError("no string")
+
         self.ecotone = Ecotone(
             packages=[],
             channels=[
@@ -76,7 +84,7 @@ class Post:
                 CombinedChannel("cards", ["outbox", "near"]),
             ],
         )
-        self.ecotone.register(letter, card)
+        self.ecotone.register(letter, card, parcel)
         self.ecotone.init_app(app)
         with app.app_context():
             self.ecotone.compile()
@@ -142,6 +150,22 @@ def test_what_cannot_be_sent_on_stays_in_the_outbox(post: Post) -> None:
         connection.execute(sa.update(messages).values(due_at=0))
     assert post.work("outbox").handled == 2
     assert post.ready("near") == 2
+
+
+def test_what_failed_on_the_way_is_no_failure_of_the_handler(post: Post) -> None:
+    """That has all of its retries when the message arrives."""
+    post.send("parcel", 1)
+    near = post.messaging.channels.get("near")
+    near.is_away = True
+    for _ in range(2):
+        assert post.work("outbox").failed == 1
+        with post.engine.begin() as connection:
+            connection.execute(sa.update(messages).values(due_at=0))
+    near.is_away = False
+    assert post.work("outbox").handled == 1
+    assert post.work("near").failed == len(post.seen) == 3
+    (parked,) = post.messaging.dead_letters.list()
+    assert (parked.endpoint_id, parked.attempts) == ("parcel", 3)
 
 
 def test_a_lost_lease_holds_up_no_other_message(post: Post) -> None:

@@ -27,7 +27,7 @@ def fail() -> None:
 
 
 def test_one_worker_handles_the_messages_of_each_tenant(town: Town) -> None:
-    """In the tenant's database; a later run takes what came later."""
+    """In the tenant's database; a later run takes what came later (L-1)."""
     town.baptise("a", "Ann", "Abe")
     assert (len(town.queued("bind_a")), town.queued("bind_b")) == (2, [])
     runner = town.app.test_cli_runner()
@@ -45,7 +45,7 @@ def test_one_worker_handles_the_messages_of_each_tenant(town: Town) -> None:
 
 
 def test_a_failed_command_of_a_tenant_sends_nothing(town: Town) -> None:
-    """Its rows and its messages are rolled back together; the next one is whole."""
+    """Its rows and messages are rolled back together; the next one is whole (L-2)."""
     with pytest.raises(ValueError, match="no water"):
         town.baptise("a", "Ann", fails=True)
     assert (town.book("bind_a"), town.queued("bind_a")) == ([], [])
@@ -57,7 +57,7 @@ def test_a_failed_command_of_a_tenant_sends_nothing(town: Town) -> None:
 
 
 def test_short_runs_take_turns_among_tenants(town: Town) -> None:
-    """The second run of a process goes on where the first one ended."""
+    """The second run of a process goes on where the first one ended (L-42)."""
     town.baptise("a", "Ann", "Abe")
     town.baptise("b", "Bea", "Bob")
     for _ in range(2):

@@ -33,9 +33,12 @@ from .scheduling import Schedules
 
 #: Seconds between two looks for what became due.
 _RECOVERY_INTERVAL = 0.2
-#: How much longer an idle worker waits than it was busy with looking: it has few
-#: percent of a processor, however many sources there are.
-_IDLENESS = 40
+#: And when a source has said that nothing will be. Another worker may have died before
+#: it claimed what it had made ready.
+_LONGEST_TRUST = 5.0
+#: How much longer an idle worker waits than it was busy with looking: it has less than
+#: two percent of a processor, however many sources there are.
+_IDLENESS = 60
 _LONGEST_PAUSE = 1.0
 #: Seconds between two signs of life.
 _SIGN_INTERVAL = 1.0
@@ -112,7 +115,8 @@ class Worker:
         self.outcome = outcome or Outcome()
         self._leases = Leases(logger)
         self._returning = Returning(self._leases, processor, logger)
-        self._recovered: dict[tuple[str, str | None], float] = {}
+        #: Source → when to look for what became due.
+        self._look_at: dict[tuple[str, str | None], float] = {}
         self._turn = turn
         self._outages = Outages(logger)
         self._claimed_in = 0.0
@@ -218,15 +222,16 @@ class Worker:
         if self._left_alone.get(key, (0, 0.0))[1] > now:
             return ()
         try:
-            if now - self._recovered.get(key, 0) >= _RECOVERY_INTERVAL:
-                self._recovered[key] = now
+            if now >= self._look_at.get(key, now):
                 source.recover()
+                self._look_at[key] = now + _RECOVERY_INTERVAL
             found = source.claim(limit)
             if not found and self.limits.finishes_when_empty:
                 source.recover()
                 found = source.claim(limit)
             return found
         except Exception as error:
+            self._look_at.pop(key, None)
             if self._processor.is_outage(error):
                 raise OutageError(str(error)) from error
             raise
@@ -326,8 +331,6 @@ class Worker:
         for seconds in due:
             if seconds is not None:
                 wait = min(wait, max(seconds, 0.001))
-        if wait < self._poll_interval:
-            self._recovered.clear()
         pending = self._outages.next_try()
         if pending is not None:
             wait = min(wait, max(pending, 0.001))
@@ -346,7 +349,11 @@ class Worker:
             return None
         try:
             if not isinstance(source, str):
-                return source.next_due()
+                found = source.next_due()
+                trust = _LONGEST_TRUST if found is None else min(found, _LONGEST_TRUST)
+                key = source.channel, source.tenant
+                self._look_at[key] = time.monotonic() + trust
+                return found
             return None if self._schedules is None else self._schedules.next_due()
         except OutageError as error:
             self._outages.begin(source, error)

@@ -93,7 +93,7 @@ def test_whatever_headers_say_the_worker_goes_on(shop: Shop) -> None:
 
 
 def test_a_message_has_no_module_imported_that_is_not_of_the_application(
-    shop: Shop, tmp_path: Path
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading it runs no code; what its endpoint doesn't take is refused, too."""
     (tmp_path / "foreign_module.py").write_text("class Order:\n    pass\n")

@@ -15,6 +15,7 @@ from ..channels.protocols import Source
 from ..definitions import RetryTemplate
 from ..handling.writing import Writing
 from ..message import TYPE_ID
+from ..storage.failures import told
 
 #: How often a message was tried again.
 RETRY_NUMBER: t.Final = "ecotone_retry_number"
@@ -91,7 +92,7 @@ class FinalFailures:
         """
         strategy = strategy or source.on_exhausted or self._default
         envelope = delivery.envelope
-        said = f"{class_name(error)}: {error}"
+        said = f"{class_name(error)}: {told(error)}"
         what = f"The message {envelope.message_id} for {envelope.endpoint_id}"
         if strategy is FinalFailure.DEAD_LETTER and self._parking is not None:
             self._park(self._parking, source, delivery, error, headers)

@@ -25,6 +25,8 @@ from ..errors import UnknownEndpointError
 from ..handling.writing import read_headers
 from ..message import BUS
 from ..message import ROUTING_SLIP
+from ..storage.failures import told
+from ..storage.failures import values_hidden
 from ..storage.protocols import Transaction
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
@@ -184,9 +186,9 @@ class Processor:
                         self._in_tenant(source, partial(transaction.run, None, settle))
         except Exception as error:
             if self.is_outage(error):
-                raise OutageError(str(error)) from error
+                raise OutageError(told(error)) from error
             # A lost race or lease. Alone, each finds out for itself.
-            self._log.info("A batch of %r is repeated: %s", source.channel, error)
+            self._log.info("A batch of %r is repeated: %s", source.channel, told(error))
             return Together(0, is_alone=True)
         if failed is None:
             return Together(len(done))
@@ -321,7 +323,7 @@ class Processor:
         return endpoint is not None and endpoint.is_transactional
 
     def _outage(self, error: Exception) -> Exception:
-        return OutageError(str(error)) if self.is_outage(error) else error
+        return OutageError(told(error)) if self.is_outage(error) else error
 
     def forward(self, source: Source, deliveries: Sequence[Delivery]) -> int:
         """Send deliveries to the next channels on their way, all in one transaction.
@@ -371,7 +373,7 @@ class Processor:
             source.release(sent)
         except Exception as error:
             if self._environment.is_outage(error):
-                raise OutageError(str(error)) from error
+                raise OutageError(told(error)) from error
             for delivery in sent:
                 self.fail(source, delivery, error, is_on_its_way=True)
         return 0
@@ -386,8 +388,7 @@ class Processor:
     def _next(self, delivery: Delivery) -> tuple[str, Envelope]:
         headers = read_headers(delivery.envelope)
         name, *rest = headers.pop(ROUTING_SLIP)
-        if rest:
-            headers[ROUTING_SLIP] = rest
+        headers |= {ROUTING_SLIP: rest} if rest else {}
         written = self._system.writing.headers(headers)
         return name, delivery.envelope.postponed(0, written)
 
@@ -434,11 +435,12 @@ class Processor:
         except Exception as failure:
             if self._environment.is_outage(failure):
                 raise
-            self._log.exception(
-                "What becomes of the failed message %s could not be decided; it comes"
-                " back when its lease is over.",
-                delivery.envelope.message_id,
-            )
+            with values_hidden(failure):
+                self._log.exception(
+                    "What becomes of the failed message %s is not known yet; it comes"
+                    " back when its lease is over.",
+                    delivery.envelope.message_id,
+                )
 
 
 def _run(transaction: Transaction | None, call: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ from logging import Logger
 
 from ..channels.protocols import Delivery
 from ..channels.protocols import Source
+from ..storage.failures import told
 from .leases import Leases
 from .processing import OutageError
 from .processing import Processor
@@ -46,7 +47,7 @@ class Returning:
                 len(finished),
                 source.channel,
                 len(waiting),
-                error,
+                told(error),
             )
         else:
             self._leases.drop(*waiting, *finished)

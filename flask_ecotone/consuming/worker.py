@@ -16,6 +16,7 @@ from ..channels.protocols import Delivery
 from ..channels.protocols import Source
 from ..definitions import Timing
 from ..handling.writing import slip_of
+from ..storage.failures import told
 from .company import Company
 from .final_failures import GivenBackError
 from .leases import Leases
@@ -191,7 +192,7 @@ class Worker:
         except Exception as error:
             if not self._processor.is_outage(error):
                 raise
-            self._outages.begin(LISTING, OutageError(str(error)))
+            self._outages.begin(LISTING, OutageError(told(error)))
             return ()
         self._outages.end(LISTING)
         self._outages.keep(sources)
@@ -233,7 +234,7 @@ class Worker:
         except Exception as error:
             self._look_at.pop(key, None)
             if self._processor.is_outage(error):
-                raise OutageError(str(error)) from error
+                raise OutageError(told(error)) from error
             raise
         finally:
             self._claimed_in = time.monotonic() - now
@@ -359,7 +360,7 @@ class Worker:
             self._outages.begin(source, error)
         except Exception as error:
             if self._processor.is_outage(error):
-                self._outages.begin(source, OutageError(str(error)))
+                self._outages.begin(source, OutageError(told(error)))
             elif isinstance(source, str):
                 raise
             # Whatever else it is, the next claim meets it too.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 import sqlalchemy.exc as sa_exc
@@ -54,6 +57,42 @@ def is_outage(error: BaseException) -> bool:
     if state is None and number is None and text.startswith(_OUTAGE_TEXTS):
         return True
     return found.statement is None and state is None
+
+
+def told(error: BaseException) -> str:
+    """Return what an error says in a log: of a statement neither text nor values."""
+    if isinstance(error, sa_exc.StatementError):
+        # What databases add in further lines repeats values.
+        return str(error.args[0]).partition("\n")[0]
+    return str(error)
+
+
+@contextmanager
+def values_hidden(error: BaseException) -> Iterator[None]:
+    """Let an error, and those that led to it, not tell the values of statements."""
+    found = [each for each in _led_to(error) if _tells_values(each)]
+    for each in found:
+        each.hide_parameters = True
+    try:
+        yield
+    finally:
+        for each in found:
+            each.hide_parameters = False
+
+
+def _led_to(error: BaseException) -> Iterator[t.Any]:
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and each not in seen:
+            seen.append(each)
+            waiting += [each.__cause__, each.__context__]
+            yield each
+
+
+def _tells_values(error: BaseException) -> bool:
+    return isinstance(error, sa_exc.StatementError) and not error.hide_parameters
 
 
 def _database_error(error: BaseException) -> sa.exc.DBAPIError | None:

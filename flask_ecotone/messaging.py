@@ -31,10 +31,10 @@ from .consuming import Outcome
 from .consuming import Stopping
 from .consuming import Worker
 from .consuming.company import Company
+from .consuming.environment import Environment
 from .consuming.failures import default_target
 from .consuming.failures import Recovery
 from .consuming.final_failures import FinalFailures
-from .consuming.processing import Environment
 from .consuming.processing import Processor
 from .consuming.scheduling import Schedules
 from .databases import AppDatabases

@@ -11,7 +11,7 @@ from logging import Logger
 from ..storage.failures import told
 from ..storage.failures import values_hidden
 from ..tenancy.tenants import shown
-from .processing import OutageError
+from .environment import OutageError
 
 if t.TYPE_CHECKING:
     from ..channels.protocols import Source

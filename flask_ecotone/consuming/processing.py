@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from logging import Logger
@@ -30,6 +28,9 @@ from ..storage.failures import values_hidden
 from ..storage.protocols import Transaction
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
+from .disconnections import Disconnections
+from .environment import Environment
+from .environment import OutageError
 from .failures import Recovery
 from .final_failures import GivenBackError
 
@@ -40,36 +41,12 @@ _SUSPICIOUS: t.Final = 2
 _FAILURES: t.Final = (Exception, SystemExit)
 
 
-def _always(headers: Mapping[str, t.Any], tenant: str | None) -> bool:
-    return True
-
-
-class OutageError(Exception):
-    """The database is gone. The message is to be given back as it is."""
-
-
 class _Unread(Exception):
     """A message that could not be read was not begun."""
 
 
 class WorkerKillerError(MessagingError):
     """A message whose workers disappeared, again and again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """What surrounds a handled message.
-
-    :param context: Makes the app context of one message.
-    :param is_outage: Whether the database is the reason of an error.
-    :param is_at_home: Whether a message with some headers is handled on the engine of a
-        tenant.
-    """
-
-    context: Callable[[], AbstractContextManager[t.Any]]
-    transaction: Transaction | None
-    is_outage: Callable[[BaseException], bool]
-    is_at_home: Callable[[Mapping[str, t.Any], str | None], bool] = _always
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +79,7 @@ class Processor:
         self._system = system
         self._environment = environment
         self._recovery = recovery
+        self._disconnections = Disconnections()
         self._log = logger
 
     def is_outage(self, error: BaseException) -> bool:
@@ -138,6 +116,8 @@ class Processor:
                     break
                 if not self._is_at_home(source, delivery):
                     break
+                if self._disconnections.is_noted(delivery):
+                    break
                 seen.add(key)
                 count += 1
         # One that took its worker along is claimed alone.
@@ -145,7 +125,7 @@ class Processor:
 
     def _is_at_home(self, source: Source, delivery: Delivery) -> bool:
         is_at_home = self._environment.is_at_home
-        if is_at_home is _always:
+        if is_at_home is None:
             return True
         try:
             return is_at_home(read_headers(delivery.envelope), source.tenant)
@@ -172,7 +152,7 @@ class Processor:
         try:
             if source.handled_before(deliveries):
                 return Together(0, is_alone=True)
-            with transaction.batch():
+            with transaction.batch() as seal:
                 for delivery in deliveries:
                     if done and is_done():
                         break
@@ -181,6 +161,7 @@ class Processor:
                         break
                     done.append(delivery)
                 if done:
+                    seal()
                     with self._environment.context():
                         settle = partial(source.settle_all, done)
                         self._in_tenant(source, partial(transaction.run, None, settle))
@@ -212,6 +193,7 @@ class Processor:
                 self._system.execute(endpoint, message, lambda: True)
         except _FAILURES as error:
             if self.is_outage(error):
+                self._disconnections.note(delivery, error)
                 raise
             return error
         return None
@@ -285,10 +267,11 @@ class Processor:
             if self._is_joined(source, endpoint):
                 settle = self._settling(source, delivery)
                 self._system.execute(endpoint, message, settle)
-                return True
-            if delivery.position not in handled:
-                self._system.execute(endpoint, message, lambda: True)
-            finished.append(delivery)
+            else:
+                if delivery.position not in handled:
+                    self._system.execute(endpoint, message, lambda: True)
+                finished.append(delivery)
+            self._disconnections.forget(delivery)
             return True
         except LeaseLostError:
             raise
@@ -296,7 +279,7 @@ class Processor:
             # Perhaps a newer release knows it, which is about to come.
             self._fail(source, delivery, None, error, may_retry=True)
         except _FAILURES as error:
-            if self._environment.is_outage(error):
+            if self.is_outage(error) and not self._disconnections.note(delivery, error):
                 raise
             self._fail(source, delivery, endpoint, error, may_retry=may_retry)
         return False

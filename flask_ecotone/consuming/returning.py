@@ -8,8 +8,8 @@ from logging import Logger
 from ..channels.protocols import Delivery
 from ..channels.protocols import Source
 from ..storage.failures import told
+from .environment import OutageError
 from .leases import Leases
-from .processing import OutageError
 from .processing import Processor
 
 Deliveries = Sequence[Delivery]

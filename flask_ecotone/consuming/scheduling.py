@@ -30,10 +30,10 @@ from ..storage.protocols import Ticks
 from ..system import MessagingSystem
 from ..system.endpoint import ScheduledEndpoint
 from ..system.schedules import FailedFiringError
+from .environment import Environment
+from .environment import OutageError
 from .failures import FailedMessage
 from .final_failures import class_name
-from .processing import Environment
-from .processing import OutageError
 
 T = t.TypeVar("T")
 

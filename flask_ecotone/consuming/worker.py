@@ -18,6 +18,7 @@ from ..definitions import Timing
 from ..handling.writing import slip_of
 from ..storage.failures import told
 from .company import Company
+from .environment import OutageError
 from .final_failures import GivenBackError
 from .leases import Leases
 from .limits import Limits
@@ -27,7 +28,6 @@ from .outages import lengthening
 from .outages import LISTING
 from .outages import Outages
 from .outages import SCHEDULES
-from .processing import OutageError
 from .processing import Processor
 from .returning import Returning
 from .scheduling import Schedules

@@ -59,6 +59,12 @@ def is_outage(error: BaseException) -> bool:
     return found.statement is None and state is None
 
 
+def is_disconnection(error: BaseException) -> bool:
+    """Whether a connection that had been there was lost."""
+    found = _database_error(error)
+    return found is not None and found.connection_invalidated
+
+
 def told(error: BaseException) -> str:
     """Return what an error says in a log: of a statement neither text nor values."""
     if isinstance(error, sa_exc.StatementError):

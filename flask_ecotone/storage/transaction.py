@@ -137,12 +137,12 @@ class SessionTransaction:
             registry.set(before)
 
     @contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self) -> Iterator[Callable[[], None]]:
         """Let units of work share one transaction, each of them in a savepoint."""
         batch = Batch(self._db, self._engines, _begin)
         token = current.set(batch)
         try:
-            yield
+            yield batch.seal
             batch.commit()
         finally:
             current.reset(token)

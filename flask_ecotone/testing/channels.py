@@ -17,9 +17,9 @@ from ..channels.protocols import FinalFailure
 from ..channels.protocols import Source
 from ..consuming import Limits
 from ..consuming import Worker
+from ..consuming.environment import Environment
 from ..consuming.failures import Recovery
 from ..consuming.final_failures import FinalFailures
-from ..consuming.processing import Environment
 from ..consuming.processing import Processor
 from ..definitions import AsynchronousMark
 from ..definitions import inherited_mark_of

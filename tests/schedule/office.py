@@ -12,7 +12,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_ecotone import Ecotone
-from flask_ecotone.consuming.processing import Environment
+from flask_ecotone.consuming.environment import Environment
 from flask_ecotone.consuming.scheduling import Schedules
 from flask_ecotone.storage.failures import is_outage
 from flask_ecotone.storage.ticks import DatabaseTicks

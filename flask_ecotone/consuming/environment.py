@@ -1,0 +1,31 @@
+"""What surrounds the handling of a message, and how that is lost."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from ..storage.protocols import Transaction
+
+
+class OutageError(Exception):
+    """The database is gone. The message is to be given back as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What surrounds a handled message.
+
+    :param context: Makes the app context of one message.
+    :param is_outage: Whether the database is the reason of an error.
+    :param is_at_home: Whether a message with some headers is handled on the engine of a
+        tenant; unless given, all are.
+    """
+
+    context: Callable[[], AbstractContextManager[t.Any]]
+    transaction: Transaction | None
+    is_outage: Callable[[BaseException], bool]
+    is_at_home: Callable[[Mapping[str, t.Any], str | None], bool] | None = None

@@ -247,3 +247,17 @@ def overflow(mailroom: Mailroom, disk: Path) -> None:
     until(lambda: mailroom.said_by(worker).count("is gone") > 2)
     filler.unlink()
     expect_all(mailroom, _SHARE, 1)
+
+
+def test_a_worker_that_cannot_read_our_tables_says_where_to_look(
+    open_mailroom: OpenMailroom, database_url: str
+) -> None:
+    """Somebody has tables of another version. The worker ends, and loses nothing."""
+    mailroom = open_mailroom(database_url)
+    mailroom.publish(1)
+    with mailroom.engine.begin() as one:
+        one.exec_driver_sql("ALTER TABLE ecotone_message DROP expires_at")
+    said = mailroom.finish(mailroom.start())
+    assert "expires_at" in said
+    assert "flask ecotone database setup --status" in said
+    assert not mailroom.is_empty

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import typing as t
 
 
 class BackgroundThread(threading.Thread):
@@ -13,7 +14,13 @@ class BackgroundThread(threading.Thread):
     receives doesn't interrupt what the main one waits for, and is noticed too late.
     """
 
+    def __init__(self, **options: t.Any) -> None:
+        super().__init__(**options)
+        self._maker = threading.get_native_id()
+
     def run(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):
+        # Under gevent all of them are the main thread, which must get signals.
+        is_thread = threading.get_native_id() != self._maker
+        if is_thread and hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         super().run()

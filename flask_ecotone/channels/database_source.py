@@ -52,6 +52,11 @@ _m = messages.c
 _R = t.TypeVar("_R")
 
 _HANDLED = Handled()
+#: For a worker that can't work.
+_ADVICE: t.Final = (
+    "'flask ecotone database setup --status' says what our tables lack; with"
+    " --all-tenants for those of tenants."
+)
 
 _REMOVE = sa.delete(messages).where(
     _m.id == sa.bindparam("position"), _m.token == sa.bindparam("held")
@@ -153,8 +158,10 @@ class DatabaseSource:
 
         try:
             rows = self._apart(take, is_one_statement=True)
-        except Exception:
+        except Exception as error:
             self._unconfirmed.add(token)
+            if not (is_outage(error) or is_transient(error)):
+                error.add_note(_ADVICE)
             raise
         return [
             Delivery(
@@ -197,6 +204,7 @@ class DatabaseSource:
                 # Perhaps it was replaced, and the pool has connections to the old one.
                 forget(self.engine)
                 self.engine.dispose()
+                error.add_note(_ADVICE)
             raise
         self._may_have_suspects = True
 

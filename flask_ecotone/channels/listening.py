@@ -12,6 +12,7 @@ from logging import Logger
 
 import sqlalchemy as sa
 
+from ..storage.failures import told
 from .background import BackgroundThread
 from .inserting import NOTIFICATION
 
@@ -75,7 +76,7 @@ class Listener:
                     self._log.warning(
                         "No notifications of %r until it works again: %s",
                         self._engine.url,
-                        error,
+                        told(error),
                     )
                 self._has_failed = True
                 self._ended.wait(_RETRY)

@@ -27,7 +27,8 @@ from .targets import tenancy
 from .writer import print_table
 
 _Command = t.TypeVar("_Command", bound=Callable[..., t.Any])
-_Rows = list[tuple[Target, Feature, bool]]
+#: Target, feature, whether its table is there, and what that lacks.
+_Rows = list[tuple[Target, Feature, bool, Sequence[str]]]
 
 
 def _feature_options(command: _Command) -> _Command:
@@ -202,8 +203,12 @@ def _print_status(
     rows: _Rows = []
 
     def look(name: Target) -> None:
-        absent = tables.missing(engine_of(name), features)
-        rows.extend((name, feature, feature not in absent) for feature in features)
+        engine = engine_of(name)
+        absent = tables.missing(engine, features)
+        lacking = tables.lacking(engine, features)
+        for feature in features:
+            lacks = lacking.get(feature, ())
+            rows.append((name, feature, not lacks and feature not in absent, lacks))
 
     try:
         for_each(names, look, "read")
@@ -215,11 +220,24 @@ def _print_status(
                 [*heading(names), "Feature", "Used", "Initialized"],
                 [
                     (*named(names, name), f.name, _yes(f in used), _yes(is_there))
-                    for name, f, is_there in rows
+                    for name, f, is_there, _ in rows
                 ],
             )
+            _print_lacking(rows)
     if not rows and not as_json:
         click.echo("The application uses none of the features.")
+
+
+def _print_lacking(rows: _Rows) -> None:
+    lacking = [row for row in rows if row[3]]
+    for name, feature, _, lacks in lacking:
+        where = "" if name is None else f"{name}: "
+        click.echo(f"{where}{feature.table.name} lacks {', '.join(lacks)}.")
+    if lacking:
+        click.echo(
+            "Another version of Flask-Ecotone made it. --initialize creates indexes;"
+            " add columns with a migration."
+        )
 
 
 def _print_json(rows: _Rows, used: Sequence[Feature]) -> None:
@@ -230,8 +248,9 @@ def _print_json(rows: _Rows, used: Sequence[Feature]) -> None:
             "feature": feature.name,
             "used": feature in used,
             "initialized": is_there,
+            "lacks": list(lacks),
         }
-        for name, feature, is_there in rows
+        for name, feature, is_there, lacks in rows
     ]
     click.echo(json.dumps(found, indent=2))
 

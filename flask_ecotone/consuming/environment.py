@@ -1,4 +1,4 @@
-"""What a worker has of the application around the messages that it handles."""
+"""What surrounds the handling of a message, and how that is lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ..storage.protocols import Transaction
+
+
+class OutageError(Exception):
+    """The database is gone. The message is to be given back as it is."""
 
 
 def always(headers: Mapping[str, t.Any], tenant: str | None) -> bool:

@@ -30,6 +30,8 @@ from ..message import CONTENT_TYPE
 from ..message import Message
 from ..message import RETRY_NUMBER
 from ..message import TYPE_ID
+from ..storage.failures import told
+from ..storage.failures import values_hidden
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
 from .final_failures import class_name
@@ -146,7 +148,7 @@ class Recovery:
             delay = handler.retry.delay(retried + 1, random.random())
         if delay is not None and expires_within(delay, delivery):
             delay = None  # forgotten while it waits, nobody would know that it failed
-        said = f"{type(error).__qualname__}: {error}"
+        said = f"{type(error).__qualname__}: {told(error)}"
         if delay is not None:
             writing = self._system.writing
             delay = put_back(source, delivery, headers, delay, writing)
@@ -174,7 +176,7 @@ class Recovery:
                 "The message %s for %s failed and was given up: %s.",
                 delivery.envelope.message_id,
                 delivery.envelope.endpoint_id,
-                error,
+                told(error),
             )
             return
         strategy = None
@@ -223,12 +225,13 @@ class Recovery:
         except Exception as failure:
             if self._is_outage(failure):
                 raise
-            self._log.exception(
-                "The error channel %r failed as well, at the message %s for %s.",
-                target,
-                envelope.message_id,
-                envelope.endpoint_id,
-            )
+            with values_hidden(failure):
+                self._log.exception(
+                    "The error channel %r failed as well, at the message %s for %s.",
+                    target,
+                    envelope.message_id,
+                    envelope.endpoint_id,
+                )
             return False
         if not is_joined:
             source.discard(delivery)

@@ -17,6 +17,7 @@ from ..handling.writing import Writing
 from ..message import FIRST_FAILED
 from ..message import RETRY_NUMBER
 from ..message import TYPE_ID
+from ..storage.failures import told
 
 #: When what is sent again comes back: later each time.
 _RESENDING: t.Final = RetryTemplate(1000, 2.0, 600_000, None)
@@ -88,7 +89,7 @@ class FinalFailures:
         """
         strategy = strategy or source.on_exhausted or self._default
         envelope = delivery.envelope
-        said = f"{class_name(error)}: {error}"
+        said = f"{class_name(error)}: {told(error)}"
         what = f"The message {envelope.message_id} for {envelope.endpoint_id}"
         if strategy is FinalFailure.DEAD_LETTER and self._parking is not None:
             self._park(self._parking, source, delivery, error, headers)

@@ -10,6 +10,7 @@ from logging import Logger
 from ..channels.background import BackgroundThread
 from ..channels.protocols import Delivery
 from ..channels.protocols import Source
+from ..storage.failures import told
 
 
 class Leases:
@@ -75,5 +76,5 @@ class Leases:
                     "The lease of %d messages of %r could not be extended: %s",
                     len(deliveries),
                     source.channel,
-                    error,
+                    told(error),
                 )

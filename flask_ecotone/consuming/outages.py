@@ -8,8 +8,10 @@ import typing as t
 from dataclasses import dataclass
 from logging import Logger
 
+from ..storage.failures import told
+from ..storage.failures import values_hidden
 from ..tenancy.tenants import shown
-from .processing import OutageError
+from .environment import OutageError
 
 if t.TYPE_CHECKING:
     from ..channels.protocols import Source
@@ -63,14 +65,15 @@ class Outages:
         wait = lengthening(outage.failures) + min(_LONGEST_PAUSE, _PATIENCE * took)
         outage.again_at = time.monotonic() + wait
         is_outage = isinstance(error, OutageError)
-        self._log.warning(
-            "%s %s; trying again in %.1f s (%s).",
-            _name(source),
-            "is gone" if is_outage else "can't be worked with",
-            wait,
-            error,
-            exc_info=None if is_outage else error,
-        )
+        with values_hidden(error):
+            self._log.warning(
+                "%s %s; trying again in %.1f s (%s).",
+                _name(source),
+                "is gone" if is_outage else "can't be worked with",
+                wait,
+                told(error),
+                exc_info=None if is_outage else error,
+            )
 
     def end(self, source: Source | str) -> None:
         """Note that a source answers."""

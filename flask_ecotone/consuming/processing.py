@@ -19,10 +19,14 @@ from ..errors import MessagingError
 from ..errors import UnknownEndpointError
 from ..handling.writing import read_headers
 from ..message import BUS
+from ..storage.failures import told
+from ..storage.failures import values_hidden
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
+from .disconnections import Disconnections
 from .environment import always
 from .environment import Environment
+from .environment import OutageError
 from .failures import Recovery
 from .final_failures import GivenBackError
 from .forwarding import Forwarding
@@ -33,10 +37,6 @@ from .forwarding import in_tenant
 _SUSPICIOUS: t.Final = 2
 #: With what a handler fails: also when it, or a library, means to end a program.
 _FAILURES: t.Final = (Exception, SystemExit)
-
-
-class OutageError(Exception):
-    """The database is gone. The message is to be given back as it is."""
 
 
 class _Unread(Exception):
@@ -77,6 +77,7 @@ class Processor:
         self._system = system
         self._environment = environment
         self._recovery = recovery
+        self._disconnections = Disconnections()
         self._log = logger
         self._forwarding = Forwarding(
             system, environment, self._fail_on_its_way, logger
@@ -116,6 +117,8 @@ class Processor:
                     break
                 if not self._is_at_home(source, delivery):
                     break
+                if self._disconnections.is_noted(delivery):
+                    break
                 seen.add(key)
                 count += 1
         # One that took its worker along is claimed alone.
@@ -150,7 +153,7 @@ class Processor:
         try:
             if source.handled_before(deliveries):
                 return Together(0, is_alone=True)
-            with transaction.batch():
+            with transaction.batch() as seal:
                 for delivery in deliveries:
                     if done and is_done():
                         break
@@ -159,15 +162,16 @@ class Processor:
                         break
                     done.append(delivery)
                 if done:
+                    seal()
                     with self._environment.context():
                         settle = partial(source.settle_all, done)
                         run = partial(transaction.run, None, settle)
                         in_tenant(self._system, source.tenant, run)
         except Exception as error:
             if self.is_outage(error):
-                raise OutageError(str(error)) from error
+                raise OutageError(told(error)) from error
             # A lost race or lease. Alone, each finds out for itself.
-            self._log.info("A batch of %r is repeated: %s", source.channel, error)
+            self._log.info("A batch of %r is repeated: %s", source.channel, told(error))
             return Together(0, is_alone=True)
         if failed is None:
             return Together(len(done))
@@ -191,6 +195,7 @@ class Processor:
                 self._system.execute(endpoint, message, _is_new)
         except _FAILURES as error:
             if self.is_outage(error):
+                self._disconnections.note(delivery, error)
                 raise
             return error
         return None
@@ -264,13 +269,14 @@ class Processor:
             if self._is_joined(source, endpoint):
                 settle = self._settling(delivery, source.settle)
                 self._system.execute(endpoint, message, settle)
-                return True
-            if delivery.position not in handled:
-                settle = _is_new
-                if self._is_transactional(endpoint):
-                    settle = self._settling(delivery, source.note)
-                self._system.execute(endpoint, message, settle)
-            finished.append(delivery)
+            else:
+                if delivery.position not in handled:
+                    settle = _is_new
+                    if self._is_transactional(endpoint):
+                        settle = self._settling(delivery, source.note)
+                    self._system.execute(endpoint, message, settle)
+                finished.append(delivery)
+            self._disconnections.forget(delivery)
             return True
         except LeaseLostError:
             raise
@@ -278,7 +284,7 @@ class Processor:
             # Perhaps a newer release knows it, which is about to come.
             self._fail(source, delivery, None, error, may_retry=True)
         except _FAILURES as error:
-            if self._environment.is_outage(error):
+            if self.is_outage(error) and not self._disconnections.note(delivery, error):
                 raise
             self._fail(source, delivery, endpoint, error, may_retry=may_retry)
         return False
@@ -310,7 +316,7 @@ class Processor:
         return endpoint is not None and endpoint.is_transactional
 
     def _outage(self, error: Exception) -> Exception:
-        return OutageError(str(error)) if self.is_outage(error) else error
+        return OutageError(told(error)) if self.is_outage(error) else error
 
     def forward(self, source: Source, deliveries: Sequence[Delivery]) -> int:
         """Send deliveries to the next channels on their way; return how many were sent.
@@ -372,11 +378,12 @@ class Processor:
         except Exception as failure:
             if self._environment.is_outage(failure):
                 raise
-            self._log.exception(
-                "What becomes of the failed message %s could not be decided; it comes"
-                " back when its lease is over.",
-                delivery.envelope.message_id,
-            )
+            with values_hidden(failure):
+                self._log.exception(
+                    "What becomes of the failed message %s is not known yet; it comes"
+                    " back when its lease is over.",
+                    delivery.envelope.message_id,
+                )
 
 
 def _is_new() -> bool:

@@ -7,8 +7,9 @@ from logging import Logger
 
 from ..channels.protocols import Delivery
 from ..channels.protocols import Source
+from ..storage.failures import told
+from .environment import OutageError
 from .leases import Leases
-from .processing import OutageError
 from .processing import Processor
 
 Deliveries = Sequence[Delivery]
@@ -46,7 +47,7 @@ class Returning:
                 len(finished),
                 source.channel,
                 len(waiting),
-                error,
+                told(error),
             )
         else:
             self._leases.drop(*waiting, *finished)

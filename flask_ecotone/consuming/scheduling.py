@@ -25,14 +25,16 @@ from ..errors import UnknownEndpointError
 from ..message import DUE_AT
 from ..message import Message
 from ..message import new_id
+from ..storage.failures import told
+from ..storage.failures import values_hidden
 from ..storage.protocols import Ticks
 from ..system import MessagingSystem
 from ..system.endpoint import ScheduledEndpoint
 from ..system.schedules import FailedFiringError
 from .environment import Environment
+from .environment import OutageError
 from .failures import FailedMessage
 from .final_failures import class_name
-from .processing import OutageError
 
 T = t.TypeVar("T")
 
@@ -313,15 +315,19 @@ class Schedules:
         target = endpoint.error_channel or self._error_channel
         if target == NULL_CHANNEL:
             self._log.warning(
-                "The schedule %r failed at its tick %s: %s.", endpoint.id, tick, error
+                "The schedule %r failed at its tick %s: %s.",
+                endpoint.id,
+                tick,
+                told(error),
             )
             return
-        self._log.error(
-            "The schedule %r failed at its tick %s.",
-            endpoint.id,
-            tick.isoformat(),
-            exc_info=error,
-        )
+        with values_hidden(error):
+            self._log.error(
+                "The schedule %r failed at its tick %s.",
+                endpoint.id,
+                tick.isoformat(),
+                exc_info=error,
+            )
         if target is None:
             return
         headers = {DUE_AT: tick}
@@ -344,12 +350,13 @@ class Schedules:
         except Exception as failure:
             if self._environment.is_outage(failure):
                 raise
-            self._log.exception(
-                "The error channel %r of the schedule %r failed as well: %s",
-                target,
-                endpoint.id,
-                error,
-            )
+            with values_hidden(failure):
+                self._log.exception(
+                    "The error channel %r of the schedule %r failed as well: %s",
+                    target,
+                    endpoint.id,
+                    told(error),
+                )
 
     def _started(self, now: datetime.datetime) -> tuple[Schedule, ...]:
         with self._starting:
@@ -371,7 +378,7 @@ class Schedules:
                 return call()
         except Exception as error:
             if self._environment.is_outage(error):
-                raise OutageError(str(error)) from error
+                raise OutageError(told(error)) from error
             raise
 
 

@@ -16,7 +16,9 @@ from ..channels.protocols import Delivery
 from ..channels.protocols import Source
 from ..definitions import Timing
 from ..handling.writing import slip_of
+from ..storage.failures import told
 from .company import Company
+from .environment import OutageError
 from .final_failures import GivenBackError
 from .leases import Leases
 from .limits import Limits
@@ -26,16 +28,18 @@ from .outages import lengthening
 from .outages import LISTING
 from .outages import Outages
 from .outages import SCHEDULES
-from .processing import OutageError
 from .processing import Processor
 from .returning import Returning
 from .scheduling import Schedules
 
 #: Seconds between two looks for what became due.
 _RECOVERY_INTERVAL = 0.2
-#: How much longer an idle worker waits than it was busy with looking: it has few
-#: percent of a processor, however many sources there are.
-_IDLENESS = 40
+#: And when a source has said that nothing will be. Another worker may have died before
+#: it claimed what it had made ready.
+_LONGEST_TRUST = 5.0
+#: How much longer an idle worker waits than it was busy with looking: it has less than
+#: two percent of a processor, however many sources there are.
+_IDLENESS = 60
 _LONGEST_PAUSE = 1.0
 #: Seconds between two signs of life.
 _SIGN_INTERVAL = 1.0
@@ -112,7 +116,8 @@ class Worker:
         self.outcome = outcome or Outcome()
         self._leases = Leases(logger)
         self._returning = Returning(self._leases, processor, logger)
-        self._recovered: dict[tuple[str, str | None], float] = {}
+        #: Source → when to look for what became due.
+        self._look_at: dict[tuple[str, str | None], float] = {}
         self._turn = turn
         self._outages = Outages(logger)
         self._claimed_in = 0.0
@@ -187,7 +192,7 @@ class Worker:
         except Exception as error:
             if not self._processor.is_outage(error):
                 raise
-            self._outages.begin(LISTING, OutageError(str(error)))
+            self._outages.begin(LISTING, OutageError(told(error)))
             return ()
         self._outages.end(LISTING)
         self._outages.keep(sources)
@@ -218,17 +223,18 @@ class Worker:
         if self._left_alone.get(key, (0, 0.0))[1] > now:
             return ()
         try:
-            if now - self._recovered.get(key, 0) >= _RECOVERY_INTERVAL:
-                self._recovered[key] = now
+            if now >= self._look_at.get(key, now):
                 source.recover()
+                self._look_at[key] = now + _RECOVERY_INTERVAL
             found = source.claim(limit)
             if not found and self.limits.finishes_when_empty:
                 source.recover()
                 found = source.claim(limit)
             return found
         except Exception as error:
+            self._look_at.pop(key, None)
             if self._processor.is_outage(error):
-                raise OutageError(str(error)) from error
+                raise OutageError(told(error)) from error
             raise
         finally:
             self._claimed_in = time.monotonic() - now
@@ -326,8 +332,6 @@ class Worker:
         for seconds in due:
             if seconds is not None:
                 wait = min(wait, max(seconds, 0.001))
-        if wait < self._poll_interval:
-            self._recovered.clear()
         pending = self._outages.next_try()
         if pending is not None:
             wait = min(wait, max(pending, 0.001))
@@ -346,13 +350,17 @@ class Worker:
             return None
         try:
             if not isinstance(source, str):
-                return source.next_due()
+                found = source.next_due()
+                trust = _LONGEST_TRUST if found is None else min(found, _LONGEST_TRUST)
+                key = source.channel, source.tenant
+                self._look_at[key] = time.monotonic() + trust
+                return found
             return None if self._schedules is None else self._schedules.next_due()
         except OutageError as error:
             self._outages.begin(source, error)
         except Exception as error:
             if self._processor.is_outage(error):
-                self._outages.begin(source, OutageError(str(error)))
+                self._outages.begin(source, OutageError(told(error)))
             elif isinstance(source, str):
                 raise
             # Whatever else it is, the next claim meets it too.

@@ -34,6 +34,8 @@ class Batch:
         # A plain one: it only keeps the connections, one for each engine.
         self._session = sa_orm.Session()
         self._connections: dict[sa.Engine, sa.Connection] = {}
+        #: A savepoint around all that was done on a connection.
+        self._seals: list[sa.NestedTransaction] = []
         self._posts: list[Post] = []
         self._leaving: Departure | None = None
         self._error: BaseException | None = None
@@ -44,6 +46,7 @@ class Batch:
         if found is None:
             found = self._session.connection(bind_arguments={"bind": engine})
             self._begin(found)
+            self._seals.append(found.begin_nested())
             self._connections[engine] = found
         return found
 
@@ -54,6 +57,17 @@ class Batch:
     def give_up(self, error: BaseException) -> None:
         """Never commit: what one of them did could not be taken back."""
         self._error = error
+
+    def seal(self) -> None:
+        """See that the transaction still has what all of them did.
+
+        A handler may have ended it, as a ``ROLLBACK`` in SQL does, and so may the
+        database. The savepoint that was around them is gone then.
+
+        :raises Exception: It hasn't.
+        """
+        while self._seals:
+            self._seals.pop().commit()
 
     def commit(self) -> None:
         """Commit what all of them did."""

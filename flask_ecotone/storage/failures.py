@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
 import sqlalchemy.exc as sa_exc
 import sqlalchemy.orm.exc as sa_orm_exc
@@ -11,10 +16,17 @@ import sqlalchemy.orm.exc as sa_orm_exc
 _TRANSIENT_STATES = frozenset({"40001", "40P01"})
 _TRANSIENT_NUMBERS = frozenset({1205, 1213, 1020})
 
-#: Those of a server that is starting, stopping or full.
+#: Those of a server that is starting, stopping or full. To MariaDB a table is full when
+#: its disk is, and one in memory when it is as large as it may be.
 _OUTAGE_STATES = ("08", "57P", "53")
-_OUTAGE_NUMBERS = frozenset({1040, 1053, 2002, 2003, 2006, 2013, 1927, 4031})
-_OUTAGE_TEXTS = ("database is locked", "disk is full", "disk I/O error")
+_OUTAGE_NUMBERS = frozenset(
+    {1021, 1040, 1053, 1114, 2002, 2003, 2006, 2013, 1927, 4031}
+)
+#: Those with an error of MariaDB's system: no space, or no more for its user.
+_SYSTEM_NUMBERS = frozenset({3, 1026, 1030})
+_NO_SPACE = re.compile(r"\b(?:error|Errcode:) (?:28|122)\b")
+#: SQLite has no numbers, and nothing but these is said by its errors.
+_OUTAGE_TEXTS = ("database is locked", "database or disk is full", "disk I/O error")
 
 
 def is_transient(error: BaseException) -> bool:
@@ -38,10 +50,55 @@ def is_outage(error: BaseException) -> bool:
     state, number, text = _details(found)
     if (state or "").startswith(_OUTAGE_STATES) or number in _OUTAGE_NUMBERS:
         return True
-    if any(each in text for each in _OUTAGE_TEXTS):
+    if number in _SYSTEM_NUMBERS and _NO_SPACE.search(text):
         return True
-    is_connecting = found.statement is None and state is None
-    return is_connecting and isinstance(found, sa_exc.OperationalError)
+    if not isinstance(found, sa_exc.OperationalError):
+        return False
+    if state is None and number is None and text.startswith(_OUTAGE_TEXTS):
+        return True
+    return found.statement is None and state is None
+
+
+def is_disconnection(error: BaseException) -> bool:
+    """Whether a connection that had been there was lost."""
+    found = _database_error(error)
+    return found is not None and found.connection_invalidated
+
+
+def told(error: BaseException) -> str:
+    """Return what an error says in a log: of a statement neither text nor values."""
+    if isinstance(error, sa_exc.StatementError):
+        # What databases add in further lines repeats values.
+        return str(error.args[0]).partition("\n")[0]
+    return str(error)
+
+
+@contextmanager
+def values_hidden(error: BaseException) -> Iterator[None]:
+    """Let an error, and those that led to it, not tell the values of statements."""
+    found = [each for each in _led_to(error) if _tells_values(each)]
+    for each in found:
+        each.hide_parameters = True
+    try:
+        yield
+    finally:
+        for each in found:
+            each.hide_parameters = False
+
+
+def _led_to(error: BaseException) -> Iterator[t.Any]:
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and each not in seen:
+            seen.append(each)
+            waiting += [each.__cause__, each.__context__]
+            yield each
+
+
+def _tells_values(error: BaseException) -> bool:
+    return isinstance(error, sa_exc.StatementError) and not error.hide_parameters
 
 
 def _database_error(error: BaseException) -> sa.exc.DBAPIError | None:

@@ -70,9 +70,9 @@ class MemoryTransaction:
         """Do nothing: there is no session."""
         return nullcontext()
 
-    def batch(self) -> AbstractContextManager[None]:
+    def batch(self) -> AbstractContextManager[Callable[[], None]]:
         """Do nothing: there is no transaction to share."""
-        return nullcontext()
+        return nullcontext(lambda: None)
 
     def refuses(self, payload_class: type) -> Callable[[t.Any], None] | None:
         """Refuse nothing."""

@@ -145,10 +145,12 @@ class Transaction(t.Protocol):
         """Give a repeated attempt a session of its own."""
         ...
 
-    def batch(self) -> AbstractContextManager[None]:
+    def batch(self) -> AbstractContextManager[Callable[[], None]]:
         """Let units of work share one transaction, each of them in a savepoint.
 
         It is committed at the end, and rolled back on any exception.
+
+        :return: A call that raises an exception if what they did is lost already.
         """
         ...
 

@@ -32,7 +32,7 @@ if t.TYPE_CHECKING:
 _journaled: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
 
 #: Pools that give one connection to several sessions, as for a database in memory.
-_SHARING = (sa.pool.StaticPool, sa.pool.SingletonThreadPool)
+SHARING = (sa.pool.StaticPool, sa.pool.SingletonThreadPool)
 
 
 class EcotoneSession(sa_orm.Session):
@@ -343,7 +343,7 @@ def begin_immediate(connection: sa.Connection, *, is_fresh: bool) -> None:
     if getattr(driver, "in_transaction", False):
         if not is_fresh or connection.in_nested_transaction():
             return
-        if isinstance(connection.engine.pool, _SHARING):
+        if isinstance(connection.engine.pool, SHARING):
             return  # the transaction of another session, which nobody can wait for
         # The application begins transactions by an event of its own.
         connection.exec_driver_sql("ROLLBACK")

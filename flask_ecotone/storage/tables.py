@@ -253,6 +253,26 @@ def missing(
     return [f for f in features if not inspector.has_table(f.table.name, schema)]
 
 
+def lacking(
+    engine: sa.Engine, features: t.Iterable[Feature] = FEATURES
+) -> dict[Feature, list[str]]:
+    """Return what isn't there of tables that are, as another version made them."""
+    schema = _schema(engine)
+    inspector = sa.inspect(engine)
+    found = {}
+    for feature in features:
+        table = feature.table
+        if not inspector.has_table(table.name, schema):
+            continue
+        columns = {each["name"] for each in inspector.get_columns(table.name, schema)}
+        indexes = {each["name"] for each in inspector.get_indexes(table.name, schema)}
+        lacks = [f"column {c.name}" for c in table.columns if c.name not in columns]
+        lacks += [f"index {i.name}" for i in _indexes(table) if i.name not in indexes]
+        if lacks:
+            found[feature] = lacks
+    return found
+
+
 _NOT_MADE: t.Final = (
     "Flask-Ecotone makes its tables when they are first needed. Where the application"
     " may not create tables, do it when you deploy, as a user that may: with 'flask"

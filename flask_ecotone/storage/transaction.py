@@ -19,6 +19,7 @@ from .batches import batch_of
 from .batches import current
 from .failures import is_outage
 from .failures import is_transient
+from .forks import leave_connections
 from .session import begin_immediate
 from .session import EcotoneSession
 from .session import has_written
@@ -47,6 +48,11 @@ class SessionTransaction:
         self._on_commit = on_commit
         #: Called before a transaction is begun: makes our tables.
         self.prepare: Callable[[], None] | None = None
+        leave_connections(self)
+
+    def all_engines(self) -> list[sa.Engine]:
+        """Return the engines of the application."""
+        return list(self._engines.values())
 
     @property
     def is_active(self) -> bool:
@@ -137,12 +143,12 @@ class SessionTransaction:
             registry.set(before)
 
     @contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self) -> Iterator[Callable[[], None]]:
         """Let units of work share one transaction, each of them in a savepoint."""
         batch = Batch(self._db, self._engines, _begin)
         token = current.set(batch)
         try:
-            yield
+            yield batch.seal
             batch.commit()
         finally:
             current.reset(token)

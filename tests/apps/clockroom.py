@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +17,12 @@ from flask_ecotone import Ecotone
 from flask_ecotone import Message
 from flask_ecotone import scheduled
 from flask_ecotone.message import DUE_AT
+
+if "CLOCKROOM_CLOCK" in os.environ:
+    # The clock of this process is wrong by so many seconds.
+    is_right = time.time
+    time.time = lambda: is_right() + float(os.environ["CLOCKROOM_CLOCK"])
+    print("the clock is wrong", file=sys.stderr)
 
 app = Flask(__name__)
 app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["CLOCKROOM_DATABASE"]

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from flask_ecotone.storage.tables import now_ms
+
 from ..processes import APPS
 from ..processes import end
 from ..processes import load_app
@@ -65,6 +67,12 @@ class Clockroom:
         module = self.module
         with module.app.app_context(), module.db.engine.connect() as connection:
             return sorted(connection.scalars(sa.select(module.Stroke.second)))
+
+    def now(self) -> int:
+        """The seconds by the clock of the database."""
+        module = self.module
+        with module.app.app_context(), module.db.engine.connect() as connection:
+            return int(connection.scalar(sa.select(now_ms())) or 0) // 1000
 
     def check_once_each(self) -> None:
         seconds = self.seconds()
@@ -154,3 +162,16 @@ def test_a_failure_stops_a_worker_that_is_to_stop(clockroom: Clockroom) -> None:
     assert "Stopped (a message failed): 0 messages handled, 1 failed." in said
     assert worker.returncode == 1
     assert clockroom.seconds() == []
+
+
+def test_ticks_follow_the_clock_of_the_database(clockroom: Clockroom) -> None:
+    """Workers whose clocks are an hour off fire each tick once, when it is due."""
+    began = clockroom.now()
+    for hour in (-1, 1):
+        worker = clockroom.start(CLOCKROOM_CLOCK=str(hour * 3600))
+        goal = len(clockroom.seconds()) + 2
+        until(lambda goal=goal: len(clockroom.seconds()) >= goal)
+        assert "the clock is wrong" in clockroom.stop(worker)
+    clockroom.check_once_each()
+    assert began <= clockroom.seconds()[0]
+    assert clockroom.seconds()[-1] <= clockroom.now()

@@ -91,9 +91,28 @@ def test_setup_says_what_is_there(database_url: str) -> None:
             "feature": name,
             "used": True,
             "initialized": name == "deduplication",
+            "lacks": [],
         }
         for name in FEATURES
     ]
+
+
+def test_setup_says_what_tables_of_another_version_lack(database_url: str) -> None:
+    """An index is created, and a column is left to a migration."""
+    shop = Shop(database_url)
+    shop.setup("--initialize")
+    engine = sa.create_engine(database_url, poolclass=NullPool)
+    with engine.begin() as connection:
+        of_table = " ON ecotone_message" if engine.dialect.name == "mysql" else ""
+        connection.exec_driver_sql(f"DROP INDEX ecotone_message_next{of_table}")
+        connection.exec_driver_sql("ALTER TABLE ecotone_message DROP expires_at")
+    said = shop.setup()
+    assert ["message_queue", "yes", "no"] in [each.split() for each in said.split("\n")]
+    lacks = "ecotone_message lacks column expires_at"
+    assert f"{lacks}, index ecotone_message_next.\n" in said
+    assert f"{lacks}.\n" in shop.setup("--initialize")
+    (row, *_) = json.loads(shop.setup("--json"))
+    assert (row["initialized"], row["lacks"]) == (False, ["column expires_at"])
 
 
 def test_initialize_creates_our_tables_only(database_url: str) -> None:

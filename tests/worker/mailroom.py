@@ -51,12 +51,18 @@ class Mailroom:
                 bus.publish(event, headers)
             db.session.commit()
 
-    def start(self, *arguments: str, folder: Path = APPS) -> subprocess.Popen[str]:
+    def start(
+        self,
+        *arguments: str,
+        folder: Path = APPS,
+        flask: tuple[str, ...] = ("-m", "flask"),
+    ) -> subprocess.Popen[str]:
         """Start a worker; what it says goes into a file, as nobody reads a pipe.
 
         :param folder: Where the application is.
+        :param flask: What Python is to run.
         """
-        command = [sys.executable, "-m", "flask", "--app", "mailroom", "ecotone"]
+        command = [sys.executable, *flask, "--app", "mailroom", "ecotone"]
         with self._said(len(self.workers)).open("w") as said:
             worker = subprocess.Popen(
                 [*command, "run", "letters", *arguments],

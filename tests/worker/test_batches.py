@@ -33,7 +33,9 @@ Act = Callable[[int], None]
 class Works:
     """An application whose handlers do what the test says, beside writing a row."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, transaction: t.Literal["message", "batch"] = "batch"
+    ) -> None:
         self.app = app = Flask("works")
         app.config["SQLALCHEMY_DATABASE_URI"] = url
         app.config["ECOTONE_CACHE_CONFIGURATION"] = False
@@ -84,7 +86,7 @@ class Works:
         self.ecotone = Ecotone(
             packages=[],
             channels=[
-                DatabaseChannel("rows", batch=5, transaction="batch"),
+                DatabaseChannel("rows", batch=5, transaction=transaction),
                 InMemoryChannel("memory"),
             ],
         )
@@ -252,6 +254,56 @@ def test_a_rollback_in_a_handler_fails_its_message_alone(works: Works) -> None:
     outcome = works.work()
     assert (outcome.handled, outcome.failed) == (2, 1)
     assert sorted(works.rows()) == [1, 3]
+
+
+@pytest.mark.parametrize("is_sql", [True, False], ids=["sql", "connection"])
+def test_a_transaction_that_a_handler_ends_loses_nothing(
+    works: Works, is_sql: bool
+) -> None:
+    """The others are handled again; its own message waits, or fails."""
+
+    def act(number: int) -> None:
+        if number == 3 and is_sql:
+            works.db.session.execute(sa.text("ROLLBACK"))
+        elif number == 3:
+            works.db.session.connection().rollback()
+
+    works.act = act
+    works.send(1, 2, 3, 4, 5, 6)
+    works.work()
+    assert sorted(works.rows()) == [1, 2, 4, 5, 6]
+    assert works.left() + works.messaging.dead_letters.count() == 1
+
+
+def lose_connection(works: Works) -> None:
+    """Let the server hang up, or as it were."""
+    name = works.engine.dialect.name
+    if name == "postgresql":
+        end = sa.text("SELECT pg_terminate_backend(pg_backend_pid())")
+        works.db.session.execute(end)
+    elif name == "mysql":
+        # More than it takes in one packet.
+        large = {"text": "x" * 40_000_000}
+        works.db.session.execute(sa.text("SELECT LENGTH(:text)"), large)
+    else:
+        pooled = works.db.session.connection().connection
+        t.cast(t.Any, pooled.driver_connection).close()
+
+
+@pytest.mark.parametrize("transaction", ["message", "batch"])
+def test_a_message_that_loses_its_connections_stops_nobody(
+    database_url: str, transaction: t.Literal["message", "batch"]
+) -> None:
+    """It has failed, after a few times, as the database answers in between."""
+    works = Works(database_url, transaction)
+    works.act = lambda number: number == 3 and lose_connection(works)
+    works.send(1, 2, 3, 4, 5, 6)
+    outcome = works.work(execution_time=60)
+    assert outcome.reason == "no messages"
+    assert (outcome.handled, outcome.failed) == (5, 1)
+    assert sorted(works.rows()) == [1, 2, 4, 5, 6]
+    (letter,) = works.messaging.dead_letters.list()
+    assert letter.error_class.startswith("sqlalchemy.exc.")
 
 
 def test_a_nested_context_and_a_commit_stay_in_the_savepoint(works: Works) -> None:

@@ -114,7 +114,7 @@ def test_what_a_dead_worker_held_is_handled_when_its_lease_is_over(
 def test_an_idle_worker_asks_the_database_seldom(
     passing: tuple[Shop, Passing],
 ) -> None:
-    """A few statements for each poll interval, and no more."""
+    """What is ready, and when something is due, for each poll interval."""
     shop, time_passing = passing
     statements: list[str] = []
     with shop.app.app_context():
@@ -135,5 +135,6 @@ def test_an_idle_worker_asks_the_database_seldom(
     worker.run()
     assert time_passing.waited >= 60
     assert time_passing.waits <= 61
-    # For each of two channels: what is due, what is ready, when to look again.
-    assert 0 < len(statements) <= 61 * 2 * 8
+    # For each of two channels: two, on MariaDB with the kind of the transaction. Now
+    # and then what is due, and what a worker that died had made so.
+    assert 0 < len(statements) <= 61 * 2 * (5 if engine.dialect.name == "mysql" else 3)

@@ -8,9 +8,20 @@ import typing as t
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+import sqlalchemy.orm as sa_orm
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
 
+from flask_ecotone import asynchronous
+from flask_ecotone import command_bus
+from flask_ecotone import command_handler
+from flask_ecotone import DatabaseChannel
+from flask_ecotone import delayed_retry
+from flask_ecotone import Ecotone
 from flask_ecotone import event_bus
 from flask_ecotone.channels.protocols import Envelope
+from flask_ecotone.consuming import Limits
 
 from .shop import OrderWasPlaced
 from .shop import Shop
@@ -105,3 +116,38 @@ def test_an_error_that_no_database_can_store_is_parked(shop: Shop) -> None:
     (parked,) = shop.messaging.dead_letters.list()
     assert parked.error_message == "a\ufffdb"
     assert shop.source().status().in_flight == 0
+
+
+def test_what_a_message_says_is_not_taken_for_an_outage(database_url: str) -> None:
+    """Its value is part of the error of the database, and means nothing there."""
+    app = Flask("guests")
+    app.config["SQLALCHEMY_DATABASE_URI"] = database_url
+    db = SQLAlchemy(app)
+
+    class Guest(db.Model):  # type: ignore[name-defined, misc, unused-ignore]
+        name: sa_orm.Mapped[str] = sa_orm.mapped_column(
+            sa.String(100), primary_key=True
+        )
+
+    @asynchronous("guests")
+    @delayed_retry(0, max_attempts=1)
+    @command_handler("greet", endpoint_id="greet")
+    def greet(name: str) -> None:
+        db.session.add(Guest(name=name))
+
+    ecotone = Ecotone(packages=[], channels=[DatabaseChannel("guests")])
+    ecotone.register(greet)
+    ecotone.init_app(app)
+    names = ["database is locked", "disk I/O error", "Got error 28 (database is full)"]
+    with app.app_context():
+        db.create_all()
+        for name in [*names, *names]:
+            command_bus.send_with_routing("greet", name)
+    messaging = app.extensions["ecotone"].messaging
+    limits = Limits(finishes_when_empty=True, execution_time=30)
+    outcome = messaging.worker(["guests"], limits=limits).run()
+    assert outcome.reason == "no messages"
+    assert outcome.handled == len(names)
+    letters = messaging.dead_letters.list()
+    assert len(letters) == len(names)
+    assert {each.error_class for each in letters} == {"sqlalchemy.exc.IntegrityError"}

@@ -211,6 +211,33 @@ def test_a_full_disk_of_postgresql_loses_nothing(
         engine.dispose()
 
 
+def test_a_full_table_of_mariadb_loses_nothing(
+    open_mailroom: OpenMailroom, mariadb_url: str
+) -> None:
+    """The worker goes on when there is room again.
+
+    Full is a table in memory; on a full disk MariaDB says the same of its tables.
+    """
+    engine = sa.create_engine(mariadb_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as one:
+        one.exec_driver_sql("SET SESSION max_heap_table_size = 1048576")
+        one.exec_driver_sql(
+            "CREATE TABLE letter (id INT AUTO_INCREMENT PRIMARY KEY, number INT,"
+            " text VARCHAR(2000), sorted_at BIGINT) ENGINE = MEMORY"
+        )
+        mailroom = open_mailroom(mariadb_url, max_deliveries="100")
+        mailroom.publish(*range(_SHARE))
+        filling = "INSERT INTO letter (number, text, sorted_at) VALUES (-1, '', 0)"
+        with pytest.raises(sa.exc.OperationalError, match="1114"):
+            while True:
+                one.exec_driver_sql(filling)
+        worker = mailroom.start()
+        until(lambda: mailroom.said_by(worker).count("is gone") > 2)
+        one.exec_driver_sql("DELETE FROM letter")
+    engine.dispose()
+    expect_all(mailroom, _SHARE, 0)
+
+
 def overflow(mailroom: Mailroom, disk: Path) -> None:
     """Let a worker meet a full disk, and then one with room."""
     mailroom.publish(*range(_SHARE), length=100_000)
@@ -220,3 +247,17 @@ def overflow(mailroom: Mailroom, disk: Path) -> None:
     until(lambda: mailroom.said_by(worker).count("is gone") > 2)
     filler.unlink()
     expect_all(mailroom, _SHARE, 1)
+
+
+def test_a_worker_that_cannot_read_our_tables_says_where_to_look(
+    open_mailroom: OpenMailroom, database_url: str
+) -> None:
+    """Somebody has tables of another version. The worker ends, and loses nothing."""
+    mailroom = open_mailroom(database_url)
+    mailroom.publish(1)
+    with mailroom.engine.begin() as one:
+        one.exec_driver_sql("ALTER TABLE ecotone_message DROP expires_at")
+    said = mailroom.finish(mailroom.start())
+    assert "expires_at" in said
+    assert "flask ecotone database setup --status" in said
+    assert not mailroom.is_empty

@@ -1,0 +1,107 @@
+"""What workers say of failures doesn't repeat what messages say."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+import sqlalchemy as sa
+import sqlalchemy.orm as sa_orm
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from flask_ecotone import asynchronous
+from flask_ecotone import command_bus
+from flask_ecotone import command_handler
+from flask_ecotone import DatabaseChannel
+from flask_ecotone import delayed_retry
+from flask_ecotone import Ecotone
+from flask_ecotone import error_channel
+from flask_ecotone import FailedMessage
+from flask_ecotone import internal_handler
+from flask_ecotone.consuming import Limits
+
+_SECRET = "my illness"
+
+
+class Practice:
+    """What is told to it can't be stored, and shouldn't be in logs."""
+
+    def __init__(self, url: str, **options: t.Any) -> None:
+        self.app = app = Flask("practice")
+        app.config["SQLALCHEMY_DATABASE_URI"] = url
+        db = SQLAlchemy(app)
+
+        class Record(db.Model):  # type: ignore[name-defined, misc, unused-ignore]
+            id: sa_orm.Mapped[int] = sa_orm.mapped_column(primary_key=True)
+            text: sa_orm.Mapped[str] = sa_orm.mapped_column(sa.String(100))
+            doctor: sa_orm.Mapped[str] = sa_orm.mapped_column(sa.String(100))
+
+        #: What a handler of its own saw of the error.
+        self.seen: list[str] = []
+
+        def store(text: str) -> None:
+            db.session.add(Record(text=text))
+            db.session.flush()
+
+        @asynchronous("practice")
+        @delayed_retry(0, max_attempts=1)
+        @command_handler("tell", endpoint_id="tell")
+        def tell(text: str) -> None:
+            store(text)
+
+        @asynchronous("practice")
+        @error_channel("nullChannel")
+        @command_handler("whisper", endpoint_id="whisper")
+        def whisper(text: str) -> None:
+            store(text)
+
+        @asynchronous("practice")
+        @error_channel("complaints")
+        @command_handler("shout", endpoint_id="shout")
+        def shout(text: str) -> None:
+            store(text)
+
+        @internal_handler("complaints")
+        def complain(failed: FailedMessage) -> None:
+            self.seen.append(failed.error_message)
+            store(_SECRET)
+
+        ecotone = Ecotone(
+            packages=[], channels=[DatabaseChannel("practice", **options)]
+        )
+        ecotone.register(tell, whisper, shout, complain)
+        ecotone.init_app(app)
+        with app.app_context():
+            db.create_all()
+            ecotone.compile()
+
+    @property
+    def messaging(self) -> t.Any:
+        """The channels and workers of the application."""
+        return self.app.extensions["ecotone"].messaging
+
+
+@pytest.mark.parametrize("transaction", ["message", "batch"])
+def test_logs_of_workers_have_no_values_of_statements(
+    database_url: str, transaction: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither those of retries, nor of what is parked or given up, nor tracebacks."""
+    practice = Practice(database_url, transaction=transaction)
+    with practice.app.app_context():
+        for name in ("tell", "whisper", "shout"):
+            command_bus.send_with_routing(name, _SECRET)
+    limits = Limits(finishes_when_empty=True)
+    with caplog.at_level("DEBUG", practice.app.logger.name):
+        practice.messaging.worker(["practice"], limits=limits).run()
+    said = [record.getMessage() for record in caplog.records]
+    for each in ("is tried again", "was parked", "was given up", "failed as well"):
+        assert any(each in message for message in said)
+    assert "parameters hidden" in caplog.text
+    assert f"'{_SECRET}'" not in caplog.text
+    assert not any(_SECRET in message for message in said)
+    # Who handles the failure, or looks at the dead letter, sees all of it.
+    assert _SECRET in practice.seen[0]
+    letters = practice.messaging.dead_letters.list()
+    assert len(letters) == 2
+    assert all(_SECRET in letter.error_message for letter in letters)

@@ -23,7 +23,6 @@ from ..definitions import HandlerMark
 from ..definitions import HeaderMark
 from ..definitions import InstantRetryMark
 from ..definitions import Kind
-from ..definitions import marks_of
 from ..definitions import PriorityMark
 from ..definitions import RemoveHeaderMark
 from ..definitions import WithoutTransactionMark
@@ -77,6 +76,7 @@ from .pairing import either
 from .schedules import compile_schedules
 from .surroundings import in_context
 from .surroundings import Observer
+from .surroundings import retry_of
 from .surroundings import Surroundings
 from .system import MessagingSystem
 
@@ -265,15 +265,6 @@ class _Compiler:
             handle = receiver.around(handle, is_unit=is_transactional, returns=returns)
             if said is None:
                 handle = sending.before(handle)
-        retry = marked.mark(InstantRetryMark)
-        if marked.said.kind is not Kind.COMMAND and said is None:
-            if marks_of(marked.function, InstantRetryMark):
-                raise ConfigurationError(
-                    f"{marked.where} has @instant_retry, which repeats a whole unit of"
-                    " work, and only commands have one. Put it on the command that"
-                    " causes the message."
-                )
-            retry = None
         priority = marked.mark(PriorityMark)
         recovery = recovery_of(marked, execution)
         entrance = None
@@ -287,7 +278,7 @@ class _Compiler:
             priority=priority.priority if priority else 1,
             is_aggregate=aggregate is not None,
             is_transactional=is_transactional,
-            retry=retry,
+            retry=retry_of(marked, said is not None),
             handle=entrance or handle,
             execute=handle if entrance else None,
             entrance=entrance,

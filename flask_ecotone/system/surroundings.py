@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from ..channels.protocols import Outbox
 from ..context import MessageContext
 from ..conversion import Conversion
+from ..definitions import HandlerMark
 from ..definitions import InstantRetryMark
 from ..definitions import Kind
+from ..definitions import marks_of
+from ..discovery import Marked
 from ..errors import ConcurrencyError
+from ..errors import ConfigurationError
 from ..errors import MessagingError
 from ..errors import UnitOfWorkError
 from ..handling.interceptors import Interception
@@ -145,6 +149,24 @@ def asked(retry: InstantRetryMark) -> Patience:
     """Return the patience that a marker, or the application, asks for."""
     listed, times = retry.exceptions, retry.times
     return lambda error: times if _is_a(error, listed) else 0
+
+
+def retry_of(
+    marked: Marked[HandlerMark], is_asynchronous: bool
+) -> InstantRetryMark | None:
+    """Return how often a handler is repeated at once, if it says so.
+
+    :raises ConfigurationError: There is no unit of work to repeat.
+    """
+    if marked.said.kind is Kind.COMMAND or is_asynchronous:
+        return marked.mark(InstantRetryMark)
+    if marks_of(marked.function, InstantRetryMark):
+        raise ConfigurationError(
+            f"{marked.where} has @instant_retry, which repeats a whole unit of work,"
+            " and only commands have one. Put it on the command that causes the"
+            " message."
+        )
+    return None
 
 
 def of_worker(retry: InstantRetryMark | None, around: Surroundings) -> Patience:

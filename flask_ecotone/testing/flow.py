@@ -13,8 +13,6 @@ import svcs
 
 from ..console import InMemoryConsoleWriter
 from ..consuming import Limits
-from ..context import current_flow
-from ..context import MessageContext
 from ..definitions import Kind
 from ..discovery import collect
 from ..discovery import marked_in
@@ -37,6 +35,7 @@ from ..system import Configuration
 from ..system import MessagingSystem
 from ..system.schedules import FailedFiringError
 from .channels import FlowChannels
+from .context import FlowContext
 from .memory import InMemoryModelRepository
 from .memory import NoStatements
 from .recorder import MessageRecorder
@@ -374,7 +373,7 @@ def flow_testing(
     console = InMemoryConsoleWriter()
     channels = FlowChannels(catalogue) if asynchronous else None
     transaction = MemoryTransaction()
-    context = _FlowContext()
+    context = FlowContext()
     system = compile_system(
         catalogue,
         Configuration(
@@ -402,7 +401,7 @@ def flow_testing(
         fail_on_query_handler_not_found=fail_on_query_handler_not_found,
         channels=channels,
     )
-    return context.flow
+    return t.cast(FlowTesting, context.flow)
 
 
 def _check_object(key: t.Any, service: t.Any) -> None:
@@ -414,30 +413,6 @@ def _check_object(key: t.Any, service: t.Any) -> None:
             f" {key.__name__}: services are objects here, not factories. Give it"
             f" {service.__name__}()."
         )
-
-
-class _FlowContext(MessageContext):
-    """Leads ``command_bus`` and the other proxies to a flow test while that handles a
-    message.
-    """
-
-    __slots__ = ("flow",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flow: FlowTesting | None = None
-        set_message, reset_message = self.set, self.reset
-
-        def begin(message: Message | None) -> t.Any:
-            return set_message(message), current_flow.set(self.flow)
-
-        def end(tokens: t.Any) -> None:
-            of_message, of_flow = tokens
-            current_flow.reset(of_flow)
-            reset_message(of_message)
-
-        self.set = begin
-        self.reset = end
 
 
 class _Variables:

@@ -17,6 +17,7 @@ from . import worker
 from . import worker_apart
 from . import worker_boot
 from . import worker_foreign
+from . import worker_poison
 
 _BENCHMARKS = {
     "dispatch": dispatch,
@@ -30,6 +31,7 @@ _BENCHMARKS = {
     "latency": latency,
     "worker": worker,
     "worker_foreign": worker_foreign,
+    "worker_poison": worker_poison,
     "worker_apart": worker_apart,
     "worker_boot": worker_boot,
 }

@@ -67,6 +67,7 @@ class Application:
     :param channels: The channels. Applications on the same database share its tables.
     :param on: The name of the channel that the handlers are asynchronous on.
     :param on_ignored: What the handler that does nothing does instead.
+    :param handlers: Further ones.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Application:
         channels: Sequence[t.Any],
         on: str = ROWS,
         on_ignored: Callable[[], None] = _nothing,
+        handlers: Sequence[Callable[..., t.Any]] = (),
     ) -> None:
         self.app = app = Flask(__name__)
         app.config["SQLALCHEMY_DATABASE_URI"] = url
@@ -90,6 +92,7 @@ class Application:
         @event_handler(endpoint_id="insert")
         def insert(event: Counted) -> None:
             db.session.add(Row(number=event.number))
+            self.handled_at = time.perf_counter()
 
         @asynchronous(on)
         @without_transaction
@@ -98,8 +101,9 @@ class Application:
             on_ignored()
 
         self._insert = insert
+        self.handled_at = 0.0
         ecotone = Ecotone(packages=[], channels=channels)
-        ecotone.register(insert, ignore)
+        ecotone.register(insert, ignore, *handlers)
         ecotone.init_app(app)
         with app.app_context():
             db.create_all()

@@ -18,8 +18,8 @@ from .channels import CombinedChannel
 from .channels import DatabaseChannel
 from .channels.collecting import CollectingOutbox
 from .channels.dead_letters import DeadLetter
-from .channels.dead_letters import Failure
 from .channels.opening import ChannelSurroundings
+from .channels.parking import Failure
 from .channels.protocols import Channel
 from .channels.protocols import ChannelStatus
 from .channels.protocols import DEAD_LETTER_CHANNEL

@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import sqlalchemy as sa
 import sqlalchemy.exc as sa_exc
@@ -17,6 +18,7 @@ import sqlalchemy.exc as sa_exc
 from ..errors import LeaseLostError
 from ..message import new_id
 from ..storage.apart import apart
+from ..storage.apart import gathered
 from ..storage.deduplication import Handled
 from ..storage.deduplication import NOTE_NEW
 from ..storage.deduplication import NOTE_NEW_ARRAYS
@@ -286,11 +288,15 @@ class DatabaseSource:
             self.remove(connection, delivery)
             self._insert(connection, self.channel, envelope)
 
-        self._apart(replace)
+        apart(self.engine, replace)
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """Have messages put back, parked or given up in one transaction."""
+        return gathered(self.engine)
 
     def discard(self, delivery: Delivery) -> None:
         """Remove a message that is given up."""
-        self._apart(lambda connection: self.remove(connection, delivery))
+        apart(self.engine, lambda connection: self.remove(connection, delivery))
 
     def remove(self, connection: sa.Connection, delivery: Delivery) -> None:
         """Remove a message in a transaction of the caller.

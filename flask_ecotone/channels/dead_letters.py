@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import typing as t
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -22,10 +21,12 @@ from ..storage.apart import apart
 from ..storage.tables import dead_letters
 from ..storage.tables import ensure
 from ..storage.tables import now_ms
-from ..storage.texts import storable
 from .database import OpenDatabaseChannel
 from .database_source import DatabaseSource
 from .opening import Databases
+from .parking import Failure
+from .parking import headers_of
+from .parking import store
 from .protocols import Capability
 from .protocols import Channel
 from .protocols import Delivery
@@ -37,9 +38,6 @@ _R = t.TypeVar("_R")
 
 _d = dead_letters.c
 _PAGE = 200
-#: How many characters of an error are kept.
-_LONGEST: t.Final = 30_000
-
 #: Column → what it is filtered by.
 _FILTERS: t.Final[dict[str, t.Any]] = {
     "channel": _d.channel,
@@ -48,21 +46,6 @@ _FILTERS: t.Final[dict[str, t.Any]] = {
     "message_type": _d.message_type,
     "message_id": _d.message_id,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a message was given up.
-
-    :param attempts: How often it was tried.
-    :param first_failed_at: Milliseconds since the epoch; ``None`` for now.
-    """
-
-    error_class: str
-    error_message: str
-    traceback: str
-    attempts: int
-    first_failed_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +106,11 @@ class DeadLetter:
         def move(connection: sa.Connection) -> None:
             if joined is not None:
                 joined.remove(connection, delivery)
-            self._store(connection, channel, delivery, failure, message_type)
+            store(connection, channel, delivery.envelope, failure, message_type)
 
         tenant = source.tenant
         if joined is None:
-            tenant = self._databases.tenant_named(_headers(delivery.envelope))
+            tenant = self._databases.tenant_named(headers_of(delivery.envelope))
         engine = self._databases.engine(tenant)
         ensure(engine)
         apart(engine, move)
@@ -282,42 +265,6 @@ class DeadLetter:
         limit = _d.last_failed_at <= now_ms() - milliseconds(older_than)
         return self._delete(tenant, limit, *_conditions(filters))
 
-    def _store(
-        self,
-        connection: sa.Connection,
-        channel: str,
-        delivery: Delivery,
-        failure: Failure,
-        message_type: str,
-    ) -> None:
-        envelope = delivery.envelope
-        key = f"{envelope.message_id}\0{envelope.endpoint_id}".encode()
-        digest = hashlib.sha256(key).digest()
-        values: dict[str, t.Any] = {
-            "channel": channel,
-            "message_type": storable(message_type, 255),
-            "error_class": storable(failure.error_class, 255),
-            "error_message": storable(failure.error_message, _LONGEST),
-            # Its end says what happened.
-            "traceback": storable(failure.traceback[-_LONGEST:], _LONGEST),
-            "headers": envelope.headers,
-            "body": envelope.body,
-            "last_failed_at": now_ms(),
-        }
-        known = sa.update(dead_letters).where(_d.digest == digest)
-        known = known.values(**values, attempts=_d.attempts + failure.attempts)
-        if connection.execute(known).rowcount:
-            return
-        values.update(
-            digest=digest,
-            message_id=envelope.message_id,
-            endpoint_id=envelope.endpoint_id,
-            attempts=failure.attempts,
-            replays=_replays(envelope),
-            first_failed_at=failure.first_failed_at or now_ms(),
-        )
-        connection.execute(sa.insert(dead_letters).values(**values))
-
     def _lock(
         self, connection: sa.Connection, condition: t.Any, limit: int
     ) -> Sequence[t.Any]:
@@ -381,19 +328,6 @@ def _changed(headers: str, changes: Mapping[str, t.Any], id: int) -> str:
         else:
             values[name] = value
     return msgspec.json.encode(values).decode()
-
-
-def _headers(envelope: Envelope) -> dict[str, t.Any]:
-    try:
-        return msgspec.json.decode(envelope.headers, type=dict[str, t.Any])
-    except msgspec.MsgspecError:
-        return {}
-
-
-def _replays(envelope: Envelope) -> int:
-    found = _headers(envelope).get(REPLAYS)
-    # What isn't a number of ours must not keep the message from being stored.
-    return found if isinstance(found, int) and 0 <= found < 2**31 - 1 else 0
 
 
 def _conditions(filters: dict[str, t.Any]) -> list[t.Any]:

@@ -281,6 +281,13 @@ class Source(t.Protocol):
         """
         ...
 
+    def at_once(self) -> AbstractContextManager[None]:
+        """Have messages put back or given up in a context all at once, if possible.
+
+        One that isn't ours any more is told of, and doesn't concern the others.
+        """
+        ...
+
     def discard(self, delivery: Delivery) -> None:
         """Remove a message that is given up.
 

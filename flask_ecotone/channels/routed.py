@@ -8,6 +8,7 @@ import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from dataclasses import field
 from functools import reduce
@@ -228,6 +229,10 @@ class GatedSource:
     def requeue(self, delivery: Delivery, envelope: Envelope) -> None:
         """Put a message back, changed, behind the others."""
         self.source.requeue(delivery, envelope)
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """Have messages put back or given up all at once."""
+        return self.source.at_once()
 
     def discard(self, delivery: Delivery) -> None:
         """Remove a message that is given up."""

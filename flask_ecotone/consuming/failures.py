@@ -125,6 +125,17 @@ class Recovery:
         elif isinstance(said, DelayedRetryMark) and said.dead_letter is not None:
             self._check(said.dead_letter, where)
 
+    def can_wait(self, source: Source, endpoint: Endpoint | None) -> bool:
+        """Whether a failure can be seen to a little later, together with others.
+
+        Not if the handler of an error channel is to be told, or if the message keeps
+        its place.
+        """
+        target = self._handler(endpoint, source.channel).dead_letter
+        if target is None:
+            return self._final.can_wait(source)
+        return target in (NULL_CHANNEL, DEAD_LETTER_CHANNEL)
+
     def fail(
         self,
         source: Source,

@@ -72,6 +72,11 @@ class FinalFailures:
         self._failure = failure
         self._log = logger
 
+    def can_wait(self, source: Source) -> bool:
+        """Whether what fails can be ended a little later: it doesn't keep its place."""
+        strategy = source.on_exhausted or self._default
+        return strategy not in (FinalFailure.RELEASE, FinalFailure.STOP)
+
     def end(
         self,
         source: Source,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from logging import Logger
 
@@ -19,10 +18,14 @@ from ..errors import MessagingError
 from ..errors import UnknownEndpointError
 from ..handling.writing import read_headers
 from ..message import BUS
+from ..message import Message
 from ..storage.failures import told
 from ..storage.failures import values_hidden
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
+from .claimed import Claimed
+from .claimed import Failed
+from .claimed import Together
 from .disconnections import Disconnections
 from .environment import always
 from .environment import Environment
@@ -39,26 +42,8 @@ _SUSPICIOUS: t.Final = 2
 _FAILURES: t.Final = (Exception, SystemExit)
 
 
-class _Unread(Exception):
-    """A message that could not be read was not begun."""
-
-
 class WorkerKillerError(MessagingError):
     """A message whose workers disappeared, again and again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Together:
-    """What became of deliveries that were handled in one transaction.
-
-    :param handled: How many were, from the first on; then it is committed.
-    :param error: Why the next one failed for good, if it did.
-    :param is_alone: Whether the next ones are to be handled each for itself.
-    """
-
-    handled: int
-    error: BaseException | None = None
-    is_alone: bool = False
 
 
 class Processor:
@@ -79,9 +64,7 @@ class Processor:
         self._recovery = recovery
         self._disconnections = Disconnections()
         self._log = logger
-        self._forwarding = Forwarding(
-            system, environment, self._fail_on_its_way, logger
-        )
+        self._forwarding = Forwarding(system, environment, self.fail, logger)
 
     def is_outage(self, error: BaseException) -> bool:
         """Whether the database is the reason of an error."""
@@ -113,7 +96,9 @@ class Processor:
                 envelope = delivery.envelope
                 key = envelope.message_id, envelope.endpoint_id
                 endpoint = self.endpoint_of(delivery)
-                if key in seen or not self._is_joined(source, endpoint):
+                if key in seen:
+                    break
+                if endpoint is not None and not self._is_joined(source, endpoint):
                     break
                 if not self._is_at_home(source, delivery):
                     break
@@ -141,30 +126,34 @@ class Processor:
     ) -> Together:
         """Handle deliveries in one transaction, each of them in a savepoint.
 
-        The first that fails ends it: what was handled before is committed.
+        Those that fail take only themselves along.
 
         :param is_done: Whether no further one is to be begun.
         :raises OutageError: The database is gone.
         """
         transaction = self._environment.transaction
         assert transaction is not None
-        done: list[Delivery] = []
-        failed: BaseException | None = None
+        so_far = Together()
         try:
             if source.handled_before(deliveries):
-                return Together(0, is_alone=True)
-            with transaction.batch() as seal:
+                return Together(alone=list(deliveries), is_over=True)
+            with transaction.batch() as check:
                 for delivery in deliveries:
-                    if done and is_done():
+                    if so_far.count and is_done():
                         break
-                    failed = self._join(source, delivery)
-                    if failed is not None:
+                    has_begun = self._join(source, delivery, so_far)
+                    if so_far.is_over:
                         break
-                    done.append(delivery)
-                if done:
-                    seal()
+                    failed = so_far.failed
+                    if failed and failed[-1].delivery is delivery:
+                        if has_begun:
+                            check()  # it may have taken the others along
+                        if not self.can_wait(source, failed[-1]):
+                            break
+                if so_far.handled:
+                    check()
                     with self._environment.context():
-                        settle = partial(source.settle_all, done)
+                        settle = partial(source.settle_all, so_far.handled)
                         run = partial(transaction.run, None, settle)
                         in_tenant(self._system, source.tenant, run)
         except Exception as error:
@@ -172,122 +161,138 @@ class Processor:
                 raise OutageError(told(error)) from error
             # A lost race or lease. Alone, each finds out for itself.
             self._log.info("A batch of %r is repeated: %s", source.channel, told(error))
-            return Together(0, is_alone=True)
-        if failed is None:
-            return Together(len(done))
-        endpoint = self.endpoint_of(deliveries[len(done)])
-        if isinstance(failed, _Unread) or endpoint is None:
-            return Together(len(done), is_alone=True)
-        if self._system.is_repeated(endpoint, failed):
-            return Together(len(done), is_alone=True)
-        return Together(len(done), failed)
+            return Together(alone=list(deliveries), is_over=True)
+        return so_far
 
-    def _join(self, source: Source, delivery: Delivery) -> BaseException | None:
+    def _join(self, source: Source, delivery: Delivery, so_far: Together) -> bool:
+        """Handle a delivery in a savepoint; return whether its handler has begun."""
+        endpoint: Endpoint | None = None
         try:
             with self._environment.context():
-                try:
-                    endpoint = self._endpoint(source, delivery)
-                    message = self._system.writing.read(
-                        delivery, source.channel, endpoint.types
-                    )
-                except Exception as error:
-                    return _Unread(str(error))
+                read = self._read(source, delivery)
+                if isinstance(read, Failed):
+                    so_far.failed.append(read)
+                    return False
+                endpoint, message = read
                 self._system.execute(endpoint, message, _is_new)
+            so_far.handled.append(delivery)
         except _FAILURES as error:
             if self.is_outage(error):
                 self._disconnections.note(delivery, error)
                 raise
-            return error
-        return None
+            if endpoint is None:
+                raise
+            if self._system.is_repeated(endpoint, error):
+                so_far.alone.append(delivery)
+                so_far.is_over = True
+            else:
+                so_far.failed.append(Failed(delivery, endpoint, error))
+        return True
 
-    def fail(
-        self,
-        source: Source,
-        delivery: Delivery,
-        error: BaseException,
-        *,
-        is_on_its_way: bool = False,
-    ) -> None:
-        """Decide what becomes of a delivery that failed.
+    def _read(
+        self, source: Source, delivery: Delivery
+    ) -> tuple[Endpoint, Message] | Failed:
+        """Return a message and who it is for, or why that can't be told."""
+        endpoint = None
+        try:
+            endpoint = self._endpoint(source, delivery)
+            types = endpoint.types
+            message = self._system.writing.read(delivery, source.channel, types)
+        except UnknownEndpointError as error:
+            # Perhaps a newer release knows it, which is about to come.
+            return Failed(delivery, None, error)
+        except _FAILURES as error:
+            if self.is_outage(error):
+                raise
+            return Failed(delivery, endpoint, error, may_retry=False)
+        return endpoint, message
 
-        :param is_on_its_way: Whether its endpoint has nothing to do with that.
-        :raises GivenBackError: It is to be given back.
+    def can_wait(self, source: Source, failed: Failed) -> bool:
+        """Whether a failure can be seen to a little later, together with others."""
+        return self._recovery.can_wait(source, failed.endpoint)
+
+    def put_away(self, source: Source, failed: Sequence[Failed]) -> None:
+        """Do with deliveries that failed what is to be done, all at once if possible.
+
+        :raises GivenBackError: One is to be given back.
         :raises OutageError: The database is gone.
         """
         try:
             with self._environment.context():
-                endpoint = None if is_on_its_way else self.endpoint_of(delivery)
-                self._fail(source, delivery, endpoint, error, may_retry=True)
-        except LeaseLostError as lost:
-            self._log.warning("%s", lost)
+                if len(failed) == 1 or not self._put_away_at_once(source, failed):
+                    for each in failed:
+                        self._see_to(source, each)
         except GivenBackError:
-            raise
-        except Exception as failure:
-            raise self._outage(failure) from failure
-
-    def process(
-        self,
-        source: Source,
-        delivery: Delivery,
-        finished: list[Delivery],
-        handled: set[t.Any],
-    ) -> bool:
-        """Handle one delivery, whatever happens.
-
-        :param finished: Where to add it if it is still to be removed.
-        :param handled: The positions of deliveries that were handled already.
-        :return: Whether it succeeded.
-        :raises GivenBackError: It failed, and is to be given back.
-        :raises OutageError: The database is gone.
-        """
-        try:
-            with self._environment.context():
-                return self._process(source, delivery, finished, handled)
-        except LeaseLostError as error:
-            self._log.warning("%s", error)
-            return False
-        except (OutageError, GivenBackError):
             raise
         except Exception as error:
             raise self._outage(error) from error
 
-    def _process(
-        self,
-        source: Source,
-        delivery: Delivery,
-        finished: list[Delivery],
-        handled: set[t.Any],
-    ) -> bool:
-        endpoint: Endpoint | None = None
-        may_retry = False
+    def _put_away_at_once(self, source: Source, failed: Sequence[Failed]) -> bool:
         try:
-            endpoint = self._endpoint(source, delivery)
-            message = self._system.writing.read(
-                delivery, source.channel, endpoint.types
-            )
-            may_retry = True
+            with source.at_once():
+                for each in failed:
+                    try:
+                        self._recover(source, each)
+                    except LeaseLostError as lost:
+                        self._log.warning("%s", lost)
+        except Exception as error:
+            if self.is_outage(error):
+                raise
+            self._log.info("What failed is seen to one by one: %s", told(error))
+            return False
+        return True
+
+    def fail(self, source: Source, delivery: Delivery, error: BaseException) -> None:
+        """Decide what becomes of a delivery that failed on its way to an endpoint.
+
+        :raises GivenBackError: It is to be given back.
+        :raises OutageError: The database is gone.
+        """
+        self.put_away(source, [Failed(delivery, None, error)])
+
+    def process(self, claimed: Claimed, delivery: Delivery) -> bool:
+        """Handle one delivery, whatever happens.
+
+        :return: Whether it succeeded. If not, its failure is still to be seen to, or it
+            isn't ours any more.
+        :raises OutageError: The database is gone.
+        """
+        try:
+            with self._environment.context():
+                return self._process(claimed, delivery)
+        except LeaseLostError as error:
+            self._log.warning("%s", error)
+            return False
+        except Exception as error:
+            raise self._outage(error) from error
+
+    def _process(self, claimed: Claimed, delivery: Delivery) -> bool:
+        source = claimed.source
+        read = self._read(source, delivery)
+        if isinstance(read, Failed):
+            claimed.failed.append(read)
+            return False
+        endpoint, message = read
+        try:
             if self._is_joined(source, endpoint):
                 settle = self._settling(delivery, source.settle)
                 self._system.execute(endpoint, message, settle)
             else:
-                if delivery.position not in handled:
+                if delivery.position not in claimed.handled:
                     settle = _is_new
                     if self._is_transactional(endpoint):
                         settle = self._settling(delivery, source.note)
                     self._system.execute(endpoint, message, settle)
-                finished.append(delivery)
-            self._disconnections.forget(delivery)
-            return True
+                claimed.finished.append(delivery)
         except LeaseLostError:
             raise
-        except UnknownEndpointError as error:
-            # Perhaps a newer release knows it, which is about to come.
-            self._fail(source, delivery, None, error, may_retry=True)
         except _FAILURES as error:
             if self.is_outage(error) and not self._disconnections.note(delivery, error):
                 raise
-            self._fail(source, delivery, endpoint, error, may_retry=may_retry)
-        return False
+            claimed.failed.append(Failed(delivery, endpoint, error))
+            return False
+        self._disconnections.forget(delivery)
+        return True
 
     def _settling(
         self, delivery: Delivery, note: Callable[[Delivery], bool]
@@ -329,11 +334,6 @@ class Processor:
         except Exception as error:
             raise self._outage(error) from error
 
-    def _fail_on_its_way(
-        self, source: Source, delivery: Delivery, error: BaseException
-    ) -> None:
-        self.fail(source, delivery, error, is_on_its_way=True)
-
     def endpoint_of(self, delivery: Delivery) -> Endpoint | None:
         """Return whom a delivery is for, if there is such an endpoint."""
         try:
@@ -362,18 +362,12 @@ class Processor:
         bus = self._system.asynchronous_buses.get(str(name))
         return found if bus is None else bus.received(found)
 
-    def _fail(
-        self,
-        source: Source,
-        delivery: Delivery,
-        endpoint: Endpoint | None,
-        error: BaseException,
-        *,
-        may_retry: bool,
-    ) -> None:
+    def _see_to(self, source: Source, failed: Failed) -> None:
         try:
-            self._recovery.fail(source, delivery, endpoint, error, may_retry=may_retry)
-        except (LeaseLostError, GivenBackError):
+            self._recover(source, failed)
+        except LeaseLostError as lost:
+            self._log.warning("%s", lost)
+        except GivenBackError:
             raise
         except Exception as failure:
             if self._environment.is_outage(failure):
@@ -382,8 +376,17 @@ class Processor:
                 self._log.exception(
                     "What becomes of the failed message %s is not known yet; it comes"
                     " back when its lease is over.",
-                    delivery.envelope.message_id,
+                    failed.delivery.envelope.message_id,
                 )
+
+    def _recover(self, source: Source, failed: Failed) -> None:
+        self._recovery.fail(
+            source,
+            failed.delivery,
+            failed.endpoint,
+            failed.error,
+            may_retry=failed.may_retry,
+        )
 
 
 def _is_new() -> bool:

@@ -17,6 +17,7 @@ from ..channels.protocols import Source
 from ..definitions import Timing
 from ..handling.writing import slip_of
 from ..storage.failures import told
+from .claimed import Claimed
 from .company import Company
 from .environment import OutageError
 from .final_failures import GivenBackError
@@ -41,6 +42,8 @@ _LONGEST_TRUST = 5.0
 #: two percent of a processor, however many sources there are.
 _IDLENESS = 60
 _LONGEST_PAUSE = 1.0
+#: Seconds after which a failure doesn't wait any longer for others.
+_PATIENCE = 0.05
 #: Seconds between two signs of life.
 _SIGN_INTERVAL = 1.0
 #: Why a worker has stopped that another one is to replace.
@@ -240,12 +243,11 @@ class Worker:
             self._claimed_in = time.monotonic() - now
 
     def _work(self, source: Source, deliveries: Sequence[Delivery]) -> None:
-        waiting = list(deliveries)
-        finished: list[Delivery] = []
-        self._leases.hold(source, waiting)
+        claimed = Claimed(source, list(deliveries))
+        self._leases.hold(source, deliveries)
         key = source.channel, source.tenant
         try:
-            self._handle(source, waiting, finished)
+            self._handle(claimed)
             self._left_alone.pop(key, None)
         except GivenBackError as error:
             self.outcome.count(is_success=False)
@@ -254,55 +256,93 @@ class Worker:
             if not isinstance(error, Exception) and not self.stopping.is_requested:
                 # A handler ends the worker. It counts as if that had died: given back,
                 # the message would do so for ever.
-                waiting = []
+                claimed.waiting.clear()
             raise
         finally:
             # What was handled apart from its message is removed at once for all.
-            self._returning.give_back(source, waiting, finished)
+            self._returning.give_back(source, claimed.waiting, claimed.finished)
 
-    def _handle(
-        self, source: Source, waiting: list[Delivery], finished: list[Delivery]
-    ) -> None:
+    def _handle(self, claimed: Claimed) -> None:
         """Handle what waits, and take from it what is done."""
+        waiting = claimed.waiting
         travelling = [each for each in waiting if slip_of(each.envelope)]
         if travelling:
-            sent = self._processor.forward(source, travelling)
+            sent = self._processor.forward(claimed.source, travelling)
             for number in range(len(travelling)):
                 self.outcome.count(is_success=number < sent)
             self._leases.drop(*travelling)
             gone = {each.position for each in travelling}
             waiting[:] = [each for each in waiting if each.position not in gone]
-        self._work_together(source, waiting)
-        if not waiting:
-            return
-        handled = self._processor.handled_apart(source, waiting)
+        try:
+            self._handle_together(claimed)
+            self._handle_each(claimed)
+        except OutageError:
+            claimed.take_back_failures()
+            raise
+        finally:
+            self._put_away(claimed)
+
+    def _handle_together(self, claimed: Claimed) -> None:
+        """Handle those from the first on that can share a transaction."""
+        source, waiting = claimed.source, claimed.waiting
+        alone: list[Delivery] = []
+        try:
+            while not self._is_done():
+                count = self._processor.together(source, waiting)
+                if not count:
+                    break
+                result = self._processor.process_together(
+                    source, waiting[:count], self._is_done
+                )
+                del waiting[: result.count]
+                alone.extend(result.alone)
+                claimed.failed.extend(result.failed)
+                self._leases.drop(*result.handled)
+                for _ in result.handled:
+                    self.outcome.count(is_success=True)
+                self._put_away(claimed)
+                if result.is_over:
+                    break
+        finally:
+            waiting[:0] = alone
+
+    def _handle_each(self, claimed: Claimed) -> None:
+        waiting, finished, failed = claimed.waiting, claimed.finished, claimed.failed
+        if waiting:
+            claimed.handled = self._processor.handled_apart(claimed.source, waiting)
         while waiting and not self._is_done():
             delivery = waiting[0]
-            is_success = self._processor.process(source, delivery, finished, handled)
+            is_success = self._processor.process(claimed, delivery)
             waiting.pop(0)
-            if not finished or finished[-1] is not delivery:
-                self._leases.drop(delivery)
-            self.outcome.count(is_success=is_success)
+            if not failed or failed[-1].delivery is not delivery:
+                if not finished or finished[-1] is not delivery:
+                    self._leases.drop(delivery)
+                self.outcome.count(is_success=is_success)
+            if failed and self._is_pressing(claimed):
+                self._put_away(claimed)
 
-    def _work_together(self, source: Source, waiting: list[Delivery]) -> None:
-        """Handle those from the first on that can share a transaction."""
-        while not self._is_done():
-            count = self._processor.together(source, waiting)
-            if not count:
-                return
-            result = self._processor.process_together(
-                source, waiting[:count], self._is_done
-            )
-            for delivery in waiting[: result.handled]:
-                self._leases.drop(delivery)
-                self.outcome.count(is_success=True)
-            del waiting[: result.handled]
-            if result.error is not None:
-                self._processor.fail(source, waiting[0], result.error)
-                self._leases.drop(waiting.pop(0))
+    def _is_pressing(self, claimed: Claimed) -> bool:
+        """Whether failures are to be seen to, though others of the claim may follow."""
+        failed = claimed.failed
+        if time.monotonic() - failed[0].at >= _PATIENCE:
+            return True
+        return not self._processor.can_wait(claimed.source, failed[-1])
+
+    def _put_away(self, claimed: Claimed) -> None:
+        """See to what failed: it is put back, parked, or what else is to be done."""
+        while failed := claimed.failed:
+            count = len(failed)
+            if count > 1 and not self._processor.can_wait(claimed.source, failed[-1]):
+                count -= 1
+            try:
+                self._processor.put_away(claimed.source, failed[:count])
+            except BaseException:
+                claimed.take_back_failures()
+                raise
+            self._leases.drop(*(each.delivery for each in failed[:count]))
+            for _ in range(count):
                 self.outcome.count(is_success=False)
-            if result.is_alone:
-                return
+            del failed[:count]
 
     def _leave_alone(self, key: tuple[str, str | None], error: GivenBackError) -> None:
         """Stop, or pass over a source for a while, longer each time."""

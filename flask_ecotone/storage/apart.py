@@ -7,6 +7,8 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from contextlib import contextmanager
+from contextlib import ExitStack
+from contextvars import ContextVar
 
 import sqlalchemy as sa
 import sqlalchemy.exc as sa_exc
@@ -33,6 +35,9 @@ def apart(
         none reads before the first one that writes: on PostgreSQL that saves two of
         three round trips, and SQLite needs no lock for those that only read.
     """
+    gathering = _gathering.get()
+    if gathering is not None and gathering.engine is engine:
+        return work(gathering.connection())
     begin: Callable[[sa.Engine], AbstractContextManager[sa.Connection]]
     begin = short_transaction
     if is_one_statement and engine.dialect.name == "postgresql":
@@ -48,6 +53,40 @@ def apart(
                 raise
     with begin(engine) as connection:
         return work(connection)
+
+
+class _Gathering:
+    """The transaction that short ones of an engine become, once there is a first."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        self.ending = ExitStack()
+        self._connection: sa.Connection | None = None
+
+    def connection(self) -> sa.Connection:
+        if self._connection is None:
+            begin = short_transaction(self.engine)
+            self._connection = self.ending.enter_context(begin)
+        return self._connection
+
+
+_gathering: ContextVar[_Gathering | None] = ContextVar("gathering", default=None)
+
+
+@contextmanager
+def gathered(engine: sa.Engine) -> Iterator[None]:
+    """Do together what is done apart in the context: it is committed at the end.
+
+    What raises an exception that the context doesn't see must not have written before.
+    Nor is anything repeated that lost a race: then all of it is rolled back.
+    """
+    gathering = _Gathering(engine)
+    token = _gathering.set(gathering)
+    try:
+        with gathering.ending:
+            yield
+    finally:
+        _gathering.reset(token)
 
 
 @contextmanager

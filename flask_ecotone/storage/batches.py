@@ -34,7 +34,7 @@ class Batch:
         # A plain one: it only keeps the connections, one for each engine.
         self._session = sa_orm.Session()
         self._connections: dict[sa.Engine, sa.Connection] = {}
-        #: A savepoint around all that was done on a connection.
+        #: A savepoint around all that was done on a connection since the last check.
         self._seals: list[sa.NestedTransaction] = []
         self._posts: list[Post] = []
         self._leaving: Departure | None = None
@@ -58,16 +58,17 @@ class Batch:
         """Never commit: what one of them did could not be taken back."""
         self._error = error
 
-    def seal(self) -> None:
-        """See that the transaction still has what all of them did.
+    def check(self) -> None:
+        """See that the transaction still has what all of them did so far.
 
         A handler may have ended it, as a ``ROLLBACK`` in SQL does, and so may the
         database. The savepoint that was around them is gone then.
 
         :raises Exception: It hasn't.
         """
-        while self._seals:
-            self._seals.pop().commit()
+        for seal in self._seals:
+            seal.commit()
+        self._seals = [each.begin_nested() for each in self._connections.values()]
 
     def commit(self) -> None:
         """Commit what all of them did."""

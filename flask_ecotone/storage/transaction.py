@@ -148,7 +148,7 @@ class SessionTransaction:
         batch = Batch(self._db, self._engines, _begin)
         token = current.set(batch)
         try:
-            yield batch.seal
+            yield batch.check
             batch.commit()
         finally:
             current.reset(token)

@@ -108,7 +108,7 @@ class Kitchen:
     def found(self, *arguments: str) -> list[str]:
         """Return the payloads of those that are listed, in order."""
         listed = json.loads(self("list", "--json", *arguments))
-        return [json.loads(row["body"]) for row in listed]
+        return [row["body"] for row in listed]
 
 
 @pytest.fixture
@@ -135,12 +135,12 @@ def test_before_the_first_message_there_are_none(kitchen: Kitchen) -> None:
 @pytest.mark.parametrize(
     ("filter", "found"),
     [
-        (["--channel", "stove"], [7]),
+        (["--channel", "stove"], ["7"]),
         (["--endpoint", "bake"], ["cake", "pie"]),
-        (["--error", "ValueError"], ["pie", 7]),
+        (["--error", "ValueError"], ["pie", "7"]),
         (["--type", "builtins:str"], ["cake", "pie"]),
         (["--error", "ValueError", "--endpoint", "bake"], ["pie"]),
-        (["--since", "1h"], ["cake", "pie", 7]),
+        (["--since", "1h"], ["cake", "pie", "7"]),
         (["--since", "0s"], []),
         (["--channel", "grill"], []),
     ],
@@ -175,18 +175,18 @@ def test_everything_that_is_known_is_shown(burnt: Kitchen) -> None:
     assert (shown["error_class"], shown["attempts"]) == ("KeyError", 2)
     assert "burnt cake" in shown["error_message"]
     assert "raise self.burns[dish]" in shown["traceback"]
-    assert (shown["body"], json.loads(shown["headers"])["user"]) == ('"cake"', "ann")
+    assert (shown["body"], json.loads(shown["headers"])["user"]) == ("cake", "ann")
     first, last = shown["first_failed_at"], shown["last_failed_at"]
     assert datetime.fromisoformat(first) <= datetime.fromisoformat(last)
     text = burnt("show", str(row["id"]))
-    assert "raise self.burns[dish]" in text and '"cake"' in text
+    assert "raise self.burns[dish]" in text and "cake" in text
     assert "There is no dead letter 999999" in burnt("show", "999999", code=1)
 
 
 def test_those_that_a_filter_leaves_are_put_back(burnt: Kitchen) -> None:
     """With the headers that they had; the others stay."""
     assert burnt("replay-all", "--endpoint", "bake") == "2 put back.\n"
-    assert burnt.found() == [7]
+    assert burnt.found() == ["7"]
     assert burnt.work().handled == 2
     assert [m.payload for m in burnt.served] == ["pie", "cake"]
     assert burnt.served[0].headers["user"] == "ann"
@@ -210,9 +210,8 @@ def test_a_payload_is_mended_and_put_back(burnt: Kitchen) -> None:
     """And so are headers; the handler gets what was written instead."""
     burnt.burns = {"pie": ValueError}
     (row,) = burnt.letters.list(error_class="ValueError", endpoint_id="bake")
-    headers = {**json.loads(row.headers), "user": "bea"}
     id = str(row.id)
-    edit = ("edit", id, "--body", '"tart"', "--headers", json.dumps(headers))
+    edit = ("edit", id, "--body", "tart", "--headers", '{"user": "bea"}')
     assert burnt(*edit) == "Changed.\n"
     assert burnt("replay", id) == "1 put back.\n"
     burnt.work()
@@ -237,7 +236,7 @@ def test_what_could_not_be_read_is_mended_and_put_back(kitchen: Kitchen) -> None
 def test_what_makes_no_sense_is_refused(burnt: Kitchen) -> None:
     """With a line that says why, and nothing is changed."""
     (id, *_) = [str(each.id) for each in burnt.letters.list()]
-    assert "a JSON object" in burnt("edit", id, "--headers", "[1]", code=1)
+    assert "is no JSON object" in burnt("edit", id, "--headers", "[1]", code=2)
     assert "--body, --headers or both" in burnt("edit", id, code=2)
     assert "no dead letter 999999" in burnt("edit", "999999", "--body", "1", code=1)
     assert "no dead letter 999999" in burnt("replay", id, "999999", code=1)
@@ -254,7 +253,7 @@ def test_they_are_deleted(burnt: Kitchen) -> None:
     """By their ids, by a filter, and all of them."""
     (row,) = burnt.letters.list(error_class="KeyError")
     assert burnt("delete", str(row.id), "999999") == "1 deleted.\n"
-    assert burnt.found() == ["pie", 7]
+    assert burnt.found() == ["pie", "7"]
     assert burnt.letters.delete_all(channel="stove") == 1
     assert burnt.letters.delete_all() == 1
     assert burnt.letters.count() == 0
@@ -267,7 +266,7 @@ def test_old_ones_are_purged(burnt: Kitchen) -> None:
     burnt.execute(aged.values(last_failed_at=dead_letters.c.last_failed_at - days))
     assert burnt("purge", "--older-than", "41d") == "0 deleted.\n"
     assert burnt("purge", "--older-than", "30d", "--channel", "oven") == "1 deleted.\n"
-    assert burnt.found() == ["cake", 7]
+    assert burnt.found() == ["cake", "7"]
     assert burnt.letters.purge(timedelta(days=30)) == 1
     assert burnt.found() == ["cake"]
 

@@ -178,7 +178,7 @@ def test_an_asynchronous_error_channel_is_told_over_its_channel(
     office.work("reports")
     ((name, failed, user),) = office.told
     assert (name, failed.endpoint_id, user) == ("later", "file", "ann")
-    assert (failed.error_message, failed.body) == ("no folder", b'"A"')
+    assert (failed.error_message, failed.body) == ("no folder", b"A")
     assert office.notes() == ["file failed"]
 
 

@@ -58,6 +58,16 @@ def _respelled(args: list[str], ctx: click.Context) -> Iterator[str]:
             yield f"--{spelled}{equals}{value}"
 
 
+def _in_a_folder(
+    ctx: click.Context, param: click.Parameter, value: Path | None
+) -> Path | None:
+    if value is not None and not value.parent.is_dir():
+        raise click.BadParameter(
+            f"The folder {str(value.parent)!r} isn't there. Make it first."
+        )
+    return value
+
+
 @ecotone_cli.command("run", cls=_RunCommand)
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--all", "all_channels", is_flag=True, help="All channels and schedules.")
@@ -118,7 +128,8 @@ def _respelled(args: list[str], ctx: click.Context) -> Iterator[str]:
 )
 @click.option(
     "--health-file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_in_a_folder,
     default=None,
     help="A file that is touched while the worker lives.",
 )
@@ -243,7 +254,7 @@ def _announce(names: Sequence[str], schedules: Sequence[str]) -> None:
     if names:
         click.echo(f"Handling messages of {', '.join(names)}.", err=True)
     if schedules:
-        click.echo(f"Running {', '.join(schedules)}.", err=True)
+        click.echo(f"Firing {', '.join(schedules)} when due.", err=True)
 
 
 def _work(

@@ -36,7 +36,7 @@ def test_a_worker_runs_schedules(database_url: str) -> None:
     command = ["ecotone", "run", "often", "--execution-time-limit", "10000"]
     result = runner.invoke(args=[*command, "--handled-message-limit", "2"])
     assert result.exit_code == 0, result.output
-    assert "Running often." in result.output
+    assert "Firing often when due." in result.output
     assert "handled message limit" in result.output
     assert set(office.texts()) == {"often"}
     command = ["ecotone", "run", "--scheduled", "--execution-time-limit", "10000"]

@@ -58,6 +58,8 @@ def test_who_names_nothing_is_told_what_there_is(
         "--poll-interval=0",
         "--stopOnFailure=perhaps",
         "--cron=daily",
+        "--health-file=not/there/health",
+        "--health-file=.",
     ],
 )
 def test_an_option_that_makes_no_sense_is_wrong_usage(shop: Shop, option: str) -> None:

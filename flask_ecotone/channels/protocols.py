@@ -12,6 +12,7 @@ import enum
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -410,19 +411,24 @@ def distributed(posts: Sequence[Post]) -> Sequence[Post]:
     if not any(isinstance(channel, Distributing) for channel, _ in posts):
         return posts
     found: list[Post] = []
-    for channel, group in groupby(posts, key=lambda post: post[0]):
+    for channel, envelopes in by_channel(posts):
         if isinstance(channel, Distributing):
-            envelopes = [envelope for _, envelope in group]
             found.extend(distributed(channel.distributed(envelopes)))
         else:
-            found.extend(group)
+            found.extend((channel, envelope) for envelope in envelopes)
     return found
+
+
+def by_channel(posts: Iterable[Post]) -> Iterator[tuple[Channel, list[Envelope]]]:
+    """Return channels with what they are sent, as many times as they have a turn."""
+    for channel, group in groupby(posts, key=lambda post: post[0]):
+        yield channel, [envelope for _, envelope in group]
 
 
 def deliver(posts: Iterable[Post]) -> None:
     """Send messages, those in a row for one channel together."""
-    for channel, group in groupby(posts, key=lambda post: post[0]):
-        channel.send([envelope for _, envelope in group])
+    for channel, envelopes in by_channel(posts):
+        channel.send(envelopes)
 
 
 class Outbox(t.Protocol):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import groupby
 
+from ..channels.protocols import by_channel
 from ..channels.protocols import deliver
 from ..channels.protocols import Post
 from ..channels.protocols import Preparing
@@ -21,12 +21,11 @@ class Departure:
     def __init__(self, posts: Sequence[Post]) -> None:
         self._others: list[Post] = []
         with ExitStack() as stack:
-            for channel, group in groupby(posts, key=lambda post: post[0]):
+            for channel, envelopes in by_channel(posts):
                 if isinstance(channel, Preparing):
-                    envelopes = [envelope for _, envelope in group]
                     stack.enter_context(channel.taking(envelopes))
                 else:
-                    self._others.extend(group)
+                    self._others.extend((channel, each) for each in envelopes)
             self._prepared = stack.pop_all()
 
     def send(self) -> None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 import typing as t
 from collections.abc import Sequence
-from itertools import groupby
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
 
+from ..channels.protocols import by_channel
 from ..channels.protocols import Capability
 from ..channels.protocols import Post
 from .batches import batch_of
@@ -148,9 +148,9 @@ def _report(lost: list[Post]) -> None:
 def _send_transactional(posts: Sequence[Post]) -> list[Post]:
     """Send what goes into the database, and return the rest."""
     left: list[Post] = []
-    for channel, group in groupby(posts, key=lambda post: post[0]):
+    for channel, envelopes in by_channel(posts):
         if Capability.TRANSACTIONAL in channel.capabilities:
-            channel.send([envelope for _, envelope in group])
+            channel.send(envelopes)
         else:
-            left.extend(group)
+            left.extend((channel, envelope) for envelope in envelopes)
     return left

@@ -111,9 +111,7 @@ class DeadLetter:
         tenant = source.tenant
         if joined is None:
             tenant = self._databases.tenant_named(headers_of(delivery.envelope))
-        engine = self._databases.engine(tenant)
-        ensure(engine)
-        apart(engine, move)
+        apart(self._engine(tenant), move)
         if joined is None:
             source.acknowledge([delivery])
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from dataclasses import replace
 from logging import Logger
 
+from ..channels.parking import headers_of
 from ..channels.protocols import Capability
 from ..channels.protocols import DEAD_LETTER_CHANNEL
 from ..channels.protocols import Delivery
@@ -22,10 +23,8 @@ from ..definitions import DelayedRetryMark
 from ..definitions import ErrorChannelMark
 from ..definitions import RetryTemplate
 from ..errors import ConfigurationError
-from ..errors import ConversionError
 from ..errors import did_you_mean
 from ..errors import LeaseLostError
-from ..handling.writing import read_headers
 from ..message import CONTENT_TYPE
 from ..message import Message
 from ..message import RETRY_NUMBER
@@ -152,7 +151,7 @@ class Recovery:
         :raises LeaseLostError: It isn't ours any more.
         """
         handler = self._handler(endpoint, source.channel)
-        headers = _headers(delivery)
+        headers = headers_of(delivery.envelope)
         retried = number(headers.get(RETRY_NUMBER))
         delay = None
         if may_retry and headers:  # what can't be read can't be written again
@@ -312,10 +311,3 @@ def _settling(source: Source, delivery: Delivery) -> Callable[[], bool]:
 
 def _nothing() -> bool:
     return True
-
-
-def _headers(delivery: Delivery) -> dict[str, t.Any]:
-    try:
-        return read_headers(delivery.envelope)
-    except ConversionError:
-        return {}

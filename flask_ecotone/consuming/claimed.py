@@ -26,6 +26,11 @@ class Failed:
     may_retry: bool = True
     at: float = field(default_factory=time.monotonic)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether its handler was called; what can't be read comes to none."""
+        return self.endpoint is not None and self.may_retry
+
 
 @dataclass(slots=True)
 class Together:

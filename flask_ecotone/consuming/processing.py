@@ -141,14 +141,18 @@ class Processor:
                 for delivery in deliveries:
                     if so_far.count and is_done():
                         break
-                    has_begun = self._join(source, delivery, so_far)
-                    if so_far.is_over:
+                    failed = self._join(source, delivery)
+                    if failed is None:
+                        so_far.handled.append(delivery)
+                    elif self._is_repeated(failed):
+                        so_far.alone.append(delivery)
+                        so_far.is_over = True
                         break
-                    failed = so_far.failed
-                    if failed and failed[-1].delivery is delivery:
-                        if has_begun:
+                    else:
+                        so_far.failed.append(failed)
+                        if failed.has_begun:
                             check()  # it may have taken the others along
-                        if not self.can_wait(source, failed[-1]):
+                        if not self.can_wait(source, failed):
                             break
                 if so_far.handled:
                     check()
@@ -164,30 +168,30 @@ class Processor:
             return Together(alone=list(deliveries), is_over=True)
         return so_far
 
-    def _join(self, source: Source, delivery: Delivery, so_far: Together) -> bool:
-        """Handle a delivery in a savepoint; return whether its handler has begun."""
+    def _join(self, source: Source, delivery: Delivery) -> Failed | None:
+        """Handle a delivery in a savepoint; return how it failed, if it did."""
         endpoint: Endpoint | None = None
         try:
             with self._environment.context():
                 read = self._read(source, delivery)
                 if isinstance(read, Failed):
-                    so_far.failed.append(read)
-                    return False
+                    return read
                 endpoint, message = read
                 self._system.execute(endpoint, message, _is_new)
-            so_far.handled.append(delivery)
         except _FAILURES as error:
             if self.is_outage(error):
                 self._disconnections.note(delivery, error)
                 raise
             if endpoint is None:
                 raise
-            if self._system.is_repeated(endpoint, error):
-                so_far.alone.append(delivery)
-                so_far.is_over = True
-            else:
-                so_far.failed.append(Failed(delivery, endpoint, error))
-        return True
+            return Failed(delivery, endpoint, error)
+        return None
+
+    def _is_repeated(self, failed: Failed) -> bool:
+        """Whether a failure is of a kind that is tried again at once."""
+        if failed.endpoint is None or not failed.has_begun:
+            return False
+        return self._system.is_repeated(failed.endpoint, failed.error)
 
     def _read(
         self, source: Source, delivery: Delivery

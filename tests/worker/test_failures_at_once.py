@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
@@ -31,6 +32,17 @@ def parked(works: Works) -> list[str]:
     return sorted(each.error_message for each in works.messaging.dead_letters.list())
 
 
+def on_parking(works: Works, act: Callable[[sa.Connection], None]) -> None:
+    """Do something before each statement that makes a dead letter."""
+
+    @event.listens_for(works.engine, "before_cursor_execute")
+    def see(
+        connection: sa.Connection, cursor: t.Any, statement: str, *rest: t.Any
+    ) -> None:
+        if f"INSERT INTO {dead_letters.name}" in statement:
+            act(connection)
+
+
 def test_each_is_handled_once_and_parked(works: Works) -> None:
     """Those between them are handled, whether they share a transaction or not."""
     works.send(*range(1, 11))
@@ -48,12 +60,7 @@ def test_they_are_parked_in_one_transaction(works: Works) -> None:
     parking: set[sa.Connection] = set()
     commits: list[sa.Connection] = []
 
-    @event.listens_for(works.engine, "before_cursor_execute")
-    def see(
-        connection: sa.Connection, cursor: t.Any, statement: str, *rest: t.Any
-    ) -> None:
-        if f"INSERT INTO {dead_letters.name}" in statement:
-            parking.add(connection)
+    on_parking(works, parking.add)
 
     @event.listens_for(works.engine, "commit")
     def count(connection: sa.Connection) -> None:
@@ -68,17 +75,14 @@ def test_they_are_parked_in_one_transaction(works: Works) -> None:
 def test_when_that_fails_they_are_parked_one_by_one(works: Works) -> None:
     """Nothing is lost, and nothing is handled again."""
     works.send(*range(1, 6))
-    stored: list[str] = []
+    stored: list[sa.Connection] = []
 
-    @event.listens_for(works.engine, "before_cursor_execute")
-    def see(
-        connection: sa.Connection, cursor: t.Any, statement: str, *rest: t.Any
-    ) -> None:
-        if f"INSERT INTO {dead_letters.name}" in statement:
-            stored.append(statement)
-            if len(stored) == 2:
-                raise RuntimeError("the second one, once")
+    def store(connection: sa.Connection) -> None:
+        stored.append(connection)
+        if len(stored) == 2:
+            raise RuntimeError("the second one, once")
 
+    on_parking(works, store)
     works.work()
     assert parked(works) == ["no 2", "no 4", "no 5"]
     assert len(stored) == 5

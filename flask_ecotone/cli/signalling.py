@@ -6,6 +6,7 @@ import faulthandler
 import os
 import select
 import signal
+import sys
 import threading
 import types
 import typing as t
@@ -13,8 +14,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from contextlib import contextmanager
-
-import click
 
 from ..consuming import Outcome
 from ..consuming import Stopping
@@ -57,10 +56,9 @@ def obeying(
         raise _Aborted
 
     def dump(number: int, frame: types.FrameType | None) -> None:
-        click.echo(
-            f"{outcome.handled} messages handled, {outcome.failed} failed so far.",
-            err=True,
-        )
+        done = f"{outcome.handled} messages handled, {outcome.failed} failed so far.\n"
+        # The file object may be in the midst of writing, and wouldn't bear another one.
+        os.write(sys.stderr.fileno(), done.encode())
         faulthandler.dump_traceback(all_threads=True)
 
     if threading.current_thread() is not threading.main_thread():

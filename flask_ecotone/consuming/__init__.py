@@ -4,5 +4,5 @@ from .failures import ErrorHandler as ErrorHandler
 from .failures import FailedMessage as FailedMessage
 from .limits import Limits as Limits
 from .limits import Outcome as Outcome
-from .worker import Stopping as Stopping
+from .stopping import Stopping as Stopping
 from .worker import Worker as Worker

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import threading
 import time
 import typing as t
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from .outages import SCHEDULES
 from .processing import Processor
 from .returning import Returning
 from .scheduling import Schedules
+from .stopping import Stopping
 
 #: Seconds between two looks for what became due.
 _RECOVERY_INTERVAL = 0.2
@@ -48,30 +48,6 @@ _PATIENCE = 0.05
 _SIGN_INTERVAL = 1.0
 #: Why a worker has stopped that another one is to replace.
 MEMORY_LIMIT: t.Final = "memory limit"
-
-
-class Stopping:
-    """Asks a worker to stop, from a signal handler or another thread."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Event()
-        self.is_requested = False
-
-    def request(self) -> None:
-        """Ask the worker to stop after the message at hand."""
-        self.is_requested = True
-        self._changed.set()
-
-    def wake(self) -> None:
-        """Let a worker that waits look for messages now."""
-        self._changed.set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for a time in seconds, and return whether something changed before."""
-        is_changed = self._changed.wait(seconds)
-        if not self.is_requested:
-            self._changed.clear()
-        return is_changed
 
 
 class Worker:

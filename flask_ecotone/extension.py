@@ -18,14 +18,14 @@ from .cli import add_console_commands
 from .cli import ecotone_cli
 from .configuration import fails_fast
 from .consuming import ErrorHandler
+from .declarations import Declarations
+from .declarations import Provider
 from .errors import ConfigurationError
 from .gateways import CommandBus
 from .gateways import EventBus
 from .gateways import QueryBus
 from .messaging import is_channel
-from .state import Declarations
 from .state import EcotoneState
-from .state import Provider
 from .state import SVCS_REGISTRY
 from .storage import tables
 from .storage.scopes import scope_by_context

@@ -32,6 +32,7 @@ from .consuming import Limits
 from .consuming import Outcome
 from .consuming import Stopping
 from .consuming import Worker
+from .consuming.bus_failures import BusFailures
 from .consuming.company import Company
 from .consuming.environment import Environment
 from .consuming.failures import default_target
@@ -145,7 +146,7 @@ class Messaging:
         )
         for endpoint in system.connected:
             recovery.check(endpoint.recovery, endpoint.marked.where)
-        for bus in system.asynchronous_buses.values():
+        for bus in system.bus_receptions.values():
             recovery.check(bus.recovery, bus.where)
         environment = Environment(self._app.app_context, self._transaction, is_outage)
         if self._databases is not None and self._databases.has_tenants:
@@ -154,6 +155,15 @@ class Messaging:
                 is_at_home=self._databases.leads_to,
                 tenant_named=self._databases.tenant_named,
             )
+        failures = BusFailures(
+            system,
+            recovery,
+            environment,
+            self._log,
+            keeps_dead_letters=self.dead_letters is not None,
+        )
+        if self.dead_letters is not None:
+            self.dead_letters.buses = failures
         self._system = system
         self._processor = Processor(system, environment, recovery, self._log)
 

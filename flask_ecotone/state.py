@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import typing as t
-from dataclasses import dataclass
-from dataclasses import field
 
 import svcs
 from flask import current_app
@@ -13,18 +11,18 @@ from flask import Flask
 from flask import has_app_context
 from flask import has_request_context
 
-from .channels import DatabaseChannel
 from .channels.dead_letters import DeadLetter
 from .cli import check_console_commands
 from .configuration import AppVariables
 from .configuration import Config
 from .configuration import configured_tenants
 from .configuration import read_config
-from .consuming import ErrorHandler
 from .consuming.scheduling import Schedules
 from .databases import AppDatabases
 from .databases import make_tenants
 from .databases import used_features
+from .declarations import Declarations
+from .declarations import Provider
 from .discovery import Catalogue
 from .errors import ConfigurationError
 from .errors import EcotoneError
@@ -49,7 +47,6 @@ from .system import compile_system
 from .system import Configuration
 from .system import MessagingSystem
 from .tenancy import ConnectionFactory
-from .tenancy import MultiTenantConfiguration
 from .tenancy import Tenancy
 from .testing import FlowTesting
 from .testing import InMemoryConsoleWriter
@@ -59,34 +56,9 @@ if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
 T = t.TypeVar("T")
-Provider = t.Callable[[], dict[str, t.Any]]
 
 #: Where svcs keeps the registry of an application.
 SVCS_REGISTRY = "svcs_registry"
-
-
-@dataclass
-class Declarations:
-    """What an extension object was told, for all of its applications."""
-
-    packages: tuple[str, ...] | None = None
-    configurations: tuple[MultiTenantConfiguration, ...] = ()
-    services: dict[t.Any, t.Callable[..., t.Any]] = field(default_factory=dict)
-    channels: tuple[t.Any, ...] = ()
-    error_handlers: tuple[ErrorHandler, ...] = ()
-    registered: list[t.Any] = field(default_factory=list)
-    metadata_providers: list[Provider] = field(default_factory=list)
-
-    @property
-    def has_database_channels(self) -> bool:
-        """Whether messages are kept in the application's database."""
-        return any(isinstance(each, DatabaseChannel) for each in self.channels)
-
-    @property
-    def bind_keys(self) -> list[str]:
-        """The binds that messages are kept in."""
-        listed = [c.bind_key for c in self.channels if isinstance(c, DatabaseChannel)]
-        return list(dict.fromkeys(key for key in listed if key is not None))
 
 
 class EcotoneState:
@@ -120,6 +92,8 @@ class EcotoneState:
         self._has_tenancy: bool | None = None
         self.recorder: MessageRecorder | None = None
         self.messaging: Messaging | None = None
+        #: Who works where there are no channels.
+        self._alone: Messaging | None = None
         self.schedules: Schedules
         self.command_bus: CommandBus
         self.query_bus: QueryBus
@@ -311,6 +285,8 @@ class EcotoneState:
         if messaging is not None:
             messaging.complete(system)
             services.provide_value(DeadLetter, messaging.dead_letters)
+        elif system.error_routes:
+            self._alone = self._without_channels(system)
         self.messaging = messaging
         self.schedules = make_schedules(
             self._app, system, self.databases, transaction, self._failures
@@ -360,6 +336,13 @@ class EcotoneState:
             transaction,
         )
 
+    def _without_channels(self, system: MessagingSystem) -> Messaging:
+        messaging = Messaging(
+            self._app, (), self._failures, self.databases, self._transaction
+        )
+        messaging.complete(system)
+        return messaging
+
     @property
     def _failures(self) -> Failures:
         config, told = self.config, self.declarations.error_handlers
@@ -386,9 +369,8 @@ class EcotoneState:
         """
         system = self.system
         if self.messaging is None and system.schedules:
-            messaging = Messaging(self._app, (), self._failures, None, None)
-            messaging.complete(system)
-            return messaging
+            self._alone = self._alone or self._without_channels(system)
+            return self._alone
         return self.messaging
 
     def _statements(self) -> SessionStatements | None:

@@ -41,6 +41,7 @@ LAYERS: t.Final[dict[int, tuple[str, ...]]] = {
         "extension",
         "configuration",
         "databases",
+        "declarations",
         "messaging",
         "state",
         "scanning",

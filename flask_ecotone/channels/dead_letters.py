@@ -7,7 +7,9 @@ import typing as t
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import msgspec
@@ -31,7 +33,11 @@ from .protocols import Capability
 from .protocols import Channel
 from .protocols import Delivery
 from .protocols import Envelope
-from .protocols import Source
+from .protocols import Origin
+from .replaying import Buses
+from .replaying import FailedAgainError
+from .replaying import note_failure
+from .replaying import of_buses
 from .routed import GatedSource
 
 _R = t.TypeVar("_R")
@@ -88,9 +94,10 @@ class DeadLetter:
         self._databases = databases
         self._channel = channel
         self._is_in_unit = is_in_unit
+        self.buses: Buses | None = None
 
     def park(
-        self, source: Source, delivery: Delivery, failure: Failure, message_type: str
+        self, source: Origin, delivery: Delivery, failure: Failure, message_type: str
     ) -> None:
         """Keep a message and remove it from its channel, in one transaction.
 
@@ -171,6 +178,8 @@ class DeadLetter:
     def replay(self, ids: int | Iterable[int], *, tenant: str | None = None) -> int:
         """Put dead letters back into their channels, all or none of them.
 
+        What failed on a bus that waits for its handlers is handled here and now.
+
         :return: How many there were.
         :raises MessagingError: There is none with one of the ids.
         """
@@ -183,29 +192,43 @@ class DeadLetter:
                 raise _missing(*sorted(missing))
             self._send_back(connection, rows)
 
-        self._change(tenant, move)
+        if self._of_buses(tenant, _d.id.in_(listed)):
+            try:
+                self._handle(tenant, move)
+            except FailedAgainError as failed:
+                raise failed.error from None
+        else:
+            self._change(tenant, move)
         return len(listed)
 
     def replay_all(self, *, tenant: str | None = None, **filters: t.Any) -> int:
         """Put back what is there now, the oldest failure first.
 
-        What fails again meanwhile, and becomes a new dead letter, isn't taken.
+        What fails again meanwhile, and becomes a new dead letter, isn't taken. Of what
+        is handled here and now, because it failed on a bus, a failure is logged, and
+        the others go on.
         """
         with self._engine(tenant).connect() as connection:
             last = connection.scalar(sa.select(sa.func.max(_d.id)))
         if last is None:
             return 0
         chosen = sa.and_(_d.id <= last, *_conditions(filters))
+        of_buses = self._of_buses(tenant, chosen)
+        if of_buses:
+            chosen = sa.and_(chosen, _d.id.not_in(of_buses))
 
-        def move(connection: sa.Connection) -> int:
-            rows = self._lock(connection, chosen, _PAGE)
+        def move(condition: t.Any, connection: sa.Connection) -> int:
+            rows = self._lock(connection, condition, _PAGE)
             self._send_back(connection, rows)
             return len(rows)
 
         count, moved = 0, _PAGE
         while moved == _PAGE:
-            moved = self._change(tenant, move)
+            moved = self._change(tenant, partial(move, chosen))
             count += moved
+        for id in of_buses:
+            with suppress(FailedAgainError):
+                count += self._handle(tenant, partial(move, _d.id == id))
         return count
 
     def edit(
@@ -270,8 +293,33 @@ class DeadLetter:
         query = query.order_by(_d.last_failed_at, _d.id).limit(limit)
         return connection.execute(query.with_for_update()).all()
 
+    def _of_buses(self, tenant: str | None, *conditions: t.Any) -> Sequence[int]:
+        with self._engine(tenant).connect() as connection:
+            return of_buses(connection, self.buses, *conditions)
+
+    def _handle(self, tenant: str | None, work: t.Callable[[sa.Connection], _R]) -> _R:
+        """Replay on the session, where handlers can take part."""
+        buses = self.buses
+        assert buses is not None
+        try:
+            session = self._databases.session
+            return buses.in_unit(tenant, lambda: work(session().connection()))
+        except FailedAgainError as failed:
+            note = partial(
+                note_failure, id=failed.id, failure=buses.failure(failed.error)
+            )
+            self._change(tenant, note)
+            raise
+
     def _send_back(self, connection: sa.Connection, rows: Sequence[t.Any]) -> None:
         for name, group in groupby(rows, key=lambda row: row.channel):
+            if self.buses is not None and self.buses.has(name):
+                for row in group:
+                    try:
+                        self.buses.handle(name, _replayed(row))
+                    except Exception as error:
+                        raise FailedAgainError(row.id, error) from error
+                continue
             channel = self._channel(name)
             envelopes = [_replayed(row) for row in group]
             if isinstance(channel, OpenDatabaseChannel):

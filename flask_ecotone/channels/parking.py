@@ -94,10 +94,7 @@ def store(
     values: dict[str, t.Any] = {
         "channel": channel,
         "message_type": storable(message_type, 255),
-        "error_class": storable(failure.error_class, 255),
-        "error_message": storable(failure.error_message, _LONGEST),
-        # Its end says what happened.
-        "traceback": storable(failure.traceback[-_LONGEST:], _LONGEST),
+        **said_of(failure),
         "headers": envelope.headers,
         "body": envelope.body,
         "failed_attempts": failure.attempts,
@@ -112,6 +109,16 @@ def store(
         connection.execute(upsert, values)
     elif not connection.execute(_FAILED_AGAIN, values).rowcount:
         connection.execute(_FAILED, values)
+
+
+def said_of(failure: Failure) -> dict[str, str]:
+    """Return what columns say of a failure."""
+    return {
+        "error_class": storable(failure.error_class, 255),
+        "error_message": storable(failure.error_message, _LONGEST),
+        # Its end says what happened.
+        "traceback": storable(failure.traceback[-_LONGEST:], _LONGEST),
+    }
 
 
 def headers_of(envelope: Envelope) -> dict[str, t.Any]:

@@ -167,12 +167,12 @@ class ChannelStatus:
     oldest_age: float | None = None
 
 
-class Source(t.Protocol):
-    """Where a worker takes the messages of a channel from."""
+class Origin(t.Protocol):
+    """Where a message was that failed: all that is done with it then begins here."""
 
     @property
     def channel(self) -> str:
-        """The name of the channel."""
+        """The name of the channel, or of the bus that waits for its handlers."""
         ...
 
     @property
@@ -184,6 +184,33 @@ class Source(t.Protocol):
     def capabilities(self) -> Capability:
         """What it can do."""
         ...
+
+    @property
+    def on_exhausted(self) -> FinalFailure | None:
+        """What becomes of messages that failed for good; ``None``: as elsewhere."""
+        ...
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Remove messages that were handled: if it can, along with the session.
+
+        :raises LeaseLostError: One of them isn't ours any more.
+        """
+        ...
+
+    def requeue(self, delivery: Delivery, envelope: Envelope) -> None:
+        """Put a message back, changed, behind the others; at once or not at all.
+
+        :raises LeaseLostError: It isn't ours any more.
+        """
+        ...
+
+    def discard(self, delivery: Delivery) -> None:
+        """Remove a message that is given up; as :meth:`acknowledge` does."""
+        ...
+
+
+class Source(Origin, t.Protocol):
+    """Where a worker takes the messages of a channel from."""
 
     @property
     def batch(self) -> int:
@@ -211,11 +238,6 @@ class Source(t.Protocol):
         """
         ...
 
-    @property
-    def on_exhausted(self) -> FinalFailure | None:
-        """What becomes of messages that failed for good; ``None``: as elsewhere."""
-        ...
-
     def claim(self, limit: int) -> Sequence[Delivery]:
         """Claim ready messages and return them, the next one first.
 
@@ -234,15 +256,6 @@ class Source(t.Protocol):
 
     def extend(self, deliveries: Sequence[Delivery]) -> None:
         """Extend the lease of messages that are claimed and still worked on."""
-        ...
-
-    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Remove messages that were handled.
-
-        A transactional source does it in the transaction of the session.
-
-        :raises LeaseLostError: One of them isn't ours any more.
-        """
         ...
 
     def settle(self, delivery: Delivery) -> bool:
@@ -275,24 +288,10 @@ class Source(t.Protocol):
         """Give back messages that nothing was done with; no attempt is counted."""
         ...
 
-    def requeue(self, delivery: Delivery, envelope: Envelope) -> None:
-        """Put a message back, changed, behind the others; at once or not at all.
-
-        :raises LeaseLostError: It isn't ours any more.
-        """
-        ...
-
     def at_once(self) -> AbstractContextManager[None]:
         """Have messages put back or given up in a context all at once, if possible.
 
         One that isn't ours any more is told of, and doesn't concern the others.
-        """
-        ...
-
-    def discard(self, delivery: Delivery) -> None:
-        """Remove a message that is given up.
-
-        :raises LeaseLostError: It isn't ours any more.
         """
         ...
 
@@ -351,9 +350,9 @@ class Preparing(abc.ABC):
 
     @abc.abstractmethod
     def taking(self, envelopes: Sequence[Envelope]) -> AbstractContextManager[None]:
-        """Take messages at the end of a context; none if an exception ends it.
+        """Take messages at the end of a context; what may well fail comes before.
 
-        Whatever may well fail is done at its beginning.
+        If an exception ends the context, none are taken.
         """
 
 

@@ -18,6 +18,7 @@ from ..channels.protocols import DEAD_LETTER_CHANNEL
 from ..channels.protocols import Delivery
 from ..channels.protocols import FinalFailure
 from ..channels.protocols import NULL_CHANNEL
+from ..channels.protocols import Origin
 from ..channels.protocols import Source
 from ..definitions import DelayedRetryMark
 from ..definitions import ErrorChannelMark
@@ -137,7 +138,7 @@ class Recovery:
 
     def fail(
         self,
-        source: Source,
+        source: Origin,
         delivery: Delivery,
         endpoint: Endpoint | None,
         error: BaseException,
@@ -175,7 +176,7 @@ class Recovery:
     def _give_up(
         self,
         target: str | None,
-        source: Source,
+        source: Origin,
         delivery: Delivery,
         error: BaseException,
         headers: dict[str, t.Any],
@@ -201,7 +202,7 @@ class Recovery:
     def _notify(
         self,
         target: str,
-        source: Source,
+        source: Origin,
         delivery: Delivery,
         error: BaseException,
         headers: dict[str, t.Any],
@@ -250,13 +251,14 @@ class Recovery:
     def _handler(self, endpoint: Endpoint | None, channel: str) -> ErrorHandler:
         said = None if endpoint is None else endpoint.recovery
         if isinstance(said, ErrorChannelMark):
-            return self._of_channel(said.name)
-        found = self._of_channel(self._by_channel.get(channel, self._default))
+            return self.named(said.name)
+        found = self.named(self._by_channel.get(channel, self._default))
         if isinstance(said, DelayedRetryMark):
             return ErrorHandler("", said.retry, said.dead_letter or found.dead_letter)
         return found
 
-    def _of_channel(self, name: str) -> ErrorHandler:
+    def named(self, name: str) -> ErrorHandler:
+        """Return what an error channel does."""
         found = self._handlers.get(name)
         if found is not None:
             return found
@@ -301,7 +303,7 @@ def _configured(
     return by_name, default or fallback.error_channel
 
 
-def _settling(source: Source, delivery: Delivery) -> Callable[[], bool]:
+def _settling(source: Origin, delivery: Delivery) -> Callable[[], bool]:
     def settle() -> bool:
         source.acknowledge([delivery])
         return True

@@ -11,7 +11,7 @@ from logging import Logger
 from ..channels.protocols import Capability
 from ..channels.protocols import Delivery
 from ..channels.protocols import FinalFailure
-from ..channels.protocols import Source
+from ..channels.protocols import Origin
 from ..definitions import RetryTemplate
 from ..handling.writing import Writing
 from ..message import FIRST_FAILED
@@ -44,7 +44,7 @@ class Parking(t.Protocol):
     """Keeps messages that failed for good."""
 
     def park(
-        self, source: Source, delivery: Delivery, failure: t.Any, message_type: str
+        self, source: Origin, delivery: Delivery, failure: t.Any, message_type: str
     ) -> None:
         """Keep a message and remove it from its channel."""
         ...
@@ -72,14 +72,14 @@ class FinalFailures:
         self._failure = failure
         self._log = logger
 
-    def can_wait(self, source: Source) -> bool:
+    def can_wait(self, source: Origin) -> bool:
         """Whether what fails can be ended a little later: it doesn't keep its place."""
         strategy = source.on_exhausted or self._default
         return strategy not in (FinalFailure.RELEASE, FinalFailure.STOP)
 
     def end(
         self,
-        source: Source,
+        source: Origin,
         delivery: Delivery,
         error: BaseException,
         headers: dict[str, t.Any],
@@ -113,7 +113,7 @@ class FinalFailures:
             )
 
     def _resend(
-        self, source: Source, delivery: Delivery, headers: dict[str, t.Any]
+        self, source: Origin, delivery: Delivery, headers: dict[str, t.Any]
     ) -> float:
         """Put a message behind the others; return the seconds until it comes back."""
         retried = number(headers.get(RETRY_NUMBER))
@@ -124,7 +124,7 @@ class FinalFailures:
     def _park(
         self,
         parking: Parking,
-        source: Source,
+        source: Origin,
         delivery: Delivery,
         error: BaseException,
         headers: dict[str, t.Any],
@@ -145,7 +145,7 @@ class FinalFailures:
 
 
 def put_back(
-    source: Source,
+    source: Origin,
     delivery: Delivery,
     headers: dict[str, t.Any],
     delay: int,

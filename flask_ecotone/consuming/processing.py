@@ -363,8 +363,8 @@ class Processor:
             name = read_headers(envelope).get(BUS)
         except ConversionError:
             return found
-        bus = self._system.asynchronous_buses.get(str(name))
-        return found if bus is None else bus.received(found)
+        bus = self._system.bus_receptions.get(str(name))
+        return found if bus is None else bus.of(found)
 
     def _see_to(self, source: Source, failed: Failed) -> None:
         try:

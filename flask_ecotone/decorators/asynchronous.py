@@ -121,6 +121,10 @@ def delayed_retry(
 def error_channel(name: str) -> Decorator:
     """Send failed messages of an asynchronous handler to a channel.
 
+    On a command bus that isn't asynchronous, it is for messages that failed at once;
+    their sender isn't told. Those can go on over a message channel, where
+    :func:`delayed_retry` says when they are tried again.
+
     :param name: The channel of an :class:`~flask_ecotone.ErrorHandler`, the input of an
         internal handler that takes a :class:`~flask_ecotone.FailedMessage`,
         ``"dead_letter"``, or ``"nullChannel"`` to give them up.

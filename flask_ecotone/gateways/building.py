@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import replace
 
 from ..decorators.pointcuts import EndpointMark
 from ..definitions import HeaderMark
@@ -21,6 +22,7 @@ from ..system import MessagingSystem
 from ..system.pipelines import BusPlan
 from .bus_marks import asynchronous_bus
 from .bus_marks import check_interface
+from .bus_marks import error_route
 from .bus_marks import marks_along
 from .bus_marks import receiver_of
 from .buses import CommandBus
@@ -90,6 +92,7 @@ def _bus(system: MessagingSystem, bus_type: t.Any) -> t.Any:
         receiver_of(system, bus_type),
         outgoing,
     )
+    plan = replace(plan, errors=error_route(system, bus_type, plan))
     if kind is not Kind.EVENT:
         return bus_type(system.unique_pipeline(plan))
     pipeline = system.event_pipeline(plan)

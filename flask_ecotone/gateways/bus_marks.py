@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from functools import partial
 
 from ..decorators.deduplication import DeduplicatedMark
 from ..decorators.pointcuts import EndpointMark
@@ -22,8 +23,12 @@ from ..errors import ConfigurationError
 from ..handling.deduplication import IdempotentReceiver
 from ..reflection import location
 from ..system import MessagingSystem
+from ..system.asynchronous import Channels
 from ..system.asynchronous import nearest_recovery
 from ..system.outgoing import AsynchronousBus
+from ..system.outgoing import BusReception
+from ..system.outgoing import ErrorRoute
+from ..system.pipelines import BusPlan
 
 M = t.TypeVar("M", bound=Mark)
 
@@ -41,23 +46,9 @@ def asynchronous_bus(
     :raises ConfigurationError: It can't, or something is said that has no effect.
     """
     said = inherited_mark_of(bus_type, AsynchronousMark)
-    where = _where(bus_type)
-    own: tuple[Mark, ...] = (
-        *marks_of(bus_type, DelayedRetryMark),
-        *marks_of(bus_type, ErrorChannelMark),
-    )
-    inherited: tuple[Mark, ...] = (
-        *marks_along(bus_type, DelayedRetryMark),
-        *marks_along(bus_type, ErrorChannelMark),
-    )
     if said is None:
-        if inherited:
-            raise ConfigurationError(
-                f"{where} has @error_channel or @delayed_retry, which is about messages"
-                " that a worker handles, and it is not asynchronous: its caller gets"
-                " the error. Add @asynchronous, or remove the marker."
-            )
         return None
+    where = _where(bus_type)
     if bus_type.__ecotone_bus__ is Kind.QUERY:
         raise ConfigurationError(
             f"{where} has @asynchronous, and a query is answered at once. Remove the"
@@ -69,26 +60,90 @@ def asynchronous_bus(
             " messages have interceptors of their handlers only. Put it there, or on"
             " the bus itself for interceptors that run where it sends."
         )
+    own: tuple[Mark, ...] = (
+        *marks_of(bus_type, DelayedRetryMark),
+        *marks_of(bus_type, ErrorChannelMark),
+    )
+    inherited: tuple[Mark, ...] = (
+        *marks_along(bus_type, DelayedRetryMark),
+        *marks_along(bus_type, ErrorChannelMark),
+    )
     recovery = nearest_recovery(where, said.execution, own, inherited)
     channels = system.channels
     if channels is None:
         return None
     name = reference(bus_type)
-    first, *slip = channels.route(said, name, where)
-    important = inherited_mark_of(bus_type, PriorityMark)
-    made = system.asynchronous_buses[name] = AsynchronousBus(
+    system.bus_receptions[name] = BusReception(
         name,
         where,
+        recovery,
+        inherited_mark_of(bus_type, InstantRetryMark),
+        not any(isinstance(each, WithoutTransactionMark) for each in said.execution),
+    )
+    return _outgoing(system, channels, bus_type, said)
+
+
+def error_route(
+    system: MessagingSystem, bus_type: t.Any, plan: BusPlan
+) -> ErrorRoute | None:
+    """Return where a bus that waits for its handlers sends what failed.
+
+    :param plan: What is known of the bus besides.
+    :raises ConfigurationError: It can't.
+    """
+    said = inherited_mark_of(bus_type, ErrorChannelMark)
+    retry = inherited_mark_of(bus_type, DelayedRetryMark)
+    if plan.outgoing is not None or (said is None and retry is None):
+        return None
+    where = _where(bus_type)
+    if plan.kind is not Kind.COMMAND:
+        raise ConfigurationError(
+            f"{where} has @error_channel or @delayed_retry, and it is not asynchronous:"
+            " its caller gets the error. Only a command bus has a unit of work that"
+            " could be handled later as a whole. Add @asynchronous, or remove the"
+            " marker."
+        )
+    if said is None:
+        raise ConfigurationError(
+            f"{where} has @delayed_retry, and nothing says where messages that failed"
+            " wait for their retry. Name a channel that a worker takes from, for"
+            " example @error_channel('retries') with"
+            " channels=[DatabaseChannel('retries')], or add @asynchronous."
+        )
+    name, outgoing, channels = reference(bus_type), None, system.channels
+    if channels is not None and channels.is_known(said.name):
+        over = AsynchronousMark(channels=(said.name,))
+        outgoing = _outgoing(system, channels, bus_type, over)
+    reception = system.bus_receptions[name] = BusReception(
+        name,
+        where,
+        retry,
+        plan.retry,
+        plan.is_transactional,
+        partial(plan.surround, is_unit=plan.is_transactional),
+    )
+    route = ErrorRoute(said.name, retry, outgoing, reception)
+    system.error_routes[name] = route
+    return route
+
+
+def _outgoing(
+    system: MessagingSystem,
+    channels: Channels,
+    bus_type: t.Any,
+    said: AsynchronousMark,
+) -> AsynchronousBus:
+    name = reference(bus_type)
+    first, *slip = channels.route(said, name, _where(bus_type))
+    important = inherited_mark_of(bus_type, PriorityMark)
+    return AsynchronousBus(
+        name,
         channels.get(first),
         tuple(slip),
         channels,
         system.writing,
         important.priority if important else 0,
-        recovery,
-        inherited_mark_of(bus_type, InstantRetryMark),
-        not any(isinstance(each, WithoutTransactionMark) for each in said.execution),
     )
-    return made
 
 
 def receiver_of(system: MessagingSystem, bus_type: t.Any) -> IdempotentReceiver | None:

@@ -61,6 +61,10 @@ class Channels:
         """The names of the channels, combined ones not included."""
         return list(self._opened)
 
+    def is_known(self, name: str) -> bool:
+        """Whether there is a channel, or a combined one, of a name."""
+        return name in self._opened or name in self._hops
+
     def hops_of(self, name: str) -> tuple[str, ...]:
         """Return what a combined channel stands for; nothing for another name."""
         return self._hops.get(name, ())

@@ -32,6 +32,7 @@ from .endpoint import Endpoint
 from .endpoint import fan_out
 from .endpoint import Flow
 from .outgoing import AsynchronousBus
+from .outgoing import ErrorRoute
 from .routes import EventRoutes
 from .routes import UniqueRoutes
 from .surroundings import asked
@@ -60,6 +61,8 @@ class BusPlan:
     receiver: IdempotentReceiver | None = None
     #: Sends the messages over channels.
     outgoing: AsynchronousBus | None = None
+    #: Where messages go that failed, instead of their caller being told.
+    errors: ErrorRoute | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -227,6 +230,8 @@ class UniquePipeline:
             retry = endpoint.retry or plan.retry or around.retry
             if retry is not None:
                 flow = retrying(flow, asked(retry), around)
+            if plan.errors is not None:
+                flow = plan.errors.around(flow, endpoint, around)
         return plan.outside(flow)
 
 

@@ -44,7 +44,8 @@ from .deferred import Deferred
 from .endpoint import Endpoint
 from .endpoint import Flow
 from .endpoint import ScheduledEndpoint
-from .outgoing import AsynchronousBus
+from .outgoing import BusReception
+from .outgoing import ErrorRoute
 from .pipelines import BusPlan
 from .pipelines import EventPipeline
 from .pipelines import gateway_flow
@@ -106,8 +107,10 @@ class MessagingSystem:
         self.console: ConsoleCommands
         #: By id.
         self.schedules: Mapping[str, ScheduledEndpoint] = {}
-        #: By name.
-        self.asynchronous_buses: dict[str, AsynchronousBus] = {}
+        #: Buses whose messages workers handle, and those that say what becomes of
+        #: messages that failed, by name.
+        self.bus_receptions: dict[str, BusReception] = {}
+        self.error_routes: dict[str, ErrorRoute] = {}
 
     @property
     def services(self) -> Services:
@@ -415,10 +418,7 @@ class MessagingSystem:
         return aggregate.find(aggregate.identifiers_from(identifier))
 
     def load(self, cls: type, identifier: t.Any) -> t.Any:
-        """Load an aggregate.
-
-        :raises AggregateNotFoundError: There is none.
-        """
+        """Load an aggregate; raise :exc:`AggregateNotFoundError` if there is none."""
         found = self.fetch(cls, identifier)
         if found is None:
             raise AggregateNotFoundError(

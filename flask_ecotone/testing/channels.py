@@ -15,7 +15,7 @@ from ..channels.protocols import Channel
 from ..channels.protocols import Delivery
 from ..channels.protocols import Envelope
 from ..channels.protocols import FinalFailure
-from ..channels.protocols import Source
+from ..channels.protocols import Origin
 from ..consuming import Limits
 from ..consuming import Worker
 from ..consuming.environment import Environment
@@ -213,7 +213,7 @@ class _Raising(Recovery):
 
     def fail(
         self,
-        source: Source,
+        source: Origin,
         delivery: Delivery,
         endpoint: t.Any,
         error: BaseException,
@@ -229,7 +229,7 @@ class _Raising(Recovery):
         source.discard(delivery)
 
     def park(
-        self, source: Source, delivery: Delivery, failure: t.Any, message_type: str
+        self, source: Origin, delivery: Delivery, failure: t.Any, message_type: str
     ) -> None:
         """Keep what a message failed with whose retries are over."""
         source.discard(delivery)

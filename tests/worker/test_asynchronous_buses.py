@@ -17,7 +17,6 @@ from flask_ecotone import business_method
 from flask_ecotone import command_bus
 from flask_ecotone import command_handler
 from flask_ecotone import CommandBus
-from flask_ecotone import DatabaseChannel
 from flask_ecotone import deduplicated
 from flask_ecotone import delayed
 from flask_ecotone import delayed_retry
@@ -37,14 +36,12 @@ from flask_ecotone import QueryBus
 from flask_ecotone import remove_header
 from flask_ecotone import RetryTemplate
 from flask_ecotone import WithoutTransaction
-from flask_ecotone.consuming import Limits
-from flask_ecotone.consuming import Outcome
 from flask_ecotone.errors import ConfigurationError
 from flask_ecotone.errors import DuplicateMessageError
 from flask_ecotone.errors import NoHandlerError
 from flask_ecotone.testing import flow_testing
 
-from ..unit_of_work.notebook import Notebook
+from .book import Book
 
 
 @dataclass
@@ -73,41 +70,6 @@ class OutboxEventBus(EventBus):
 @deduplicated(key="payload.text", on_duplicate="raise")
 class Once(CommandBus):
     """Its commands are handled by a worker, each once."""
-
-
-class Book(Notebook):
-    """A notebook with channels and a worker."""
-
-    def __init__(self, url: str) -> None:
-        channels = [DatabaseChannel(name) for name in ("outbox", "second", "later")]
-        super().__init__(url, channels=channels)
-
-    def send(self, bus: t.Any, message: t.Any, **headers: t.Any) -> t.Any:
-        """Send a command, or publish an event, in a context of its own."""
-        with self.app.app_context():
-            found = self.ecotone.get(bus)
-            send = found.publish if isinstance(found, EventBus) else found.send
-            return send(message, headers)
-
-    def work(self, *names: str, **limits: t.Any) -> Outcome:
-        """Let a worker empty channels."""
-        messaging = self.app.extensions["ecotone"].messaging
-        limited = Limits(finishes_when_empty=True, **limits)
-        return t.cast(
-            Outcome, messaging.worker(names or ("outbox",), limits=limited).run()
-        )
-
-    def waiting(self, name: str = "outbox") -> tuple[int, int]:
-        """Return how many messages are ready, and how many delayed."""
-        messaging = self.app.extensions["ecotone"].messaging
-        status = messaging.channels.get(name).sources()[0].status()
-        return status.ready, status.delayed
-
-    def dead_letters(self) -> list[t.Any]:
-        """Return what failed for good."""
-        return t.cast(
-            "list[t.Any]", self.app.extensions["ecotone"].messaging.dead_letters.list()
-        )
 
 
 @pytest.fixture
@@ -547,7 +509,7 @@ def test_what_can_not_work_does_not_compile(sqlite_url: str) -> None:
         pass
 
     @error_channel("dead_letter")
-    class Synchronous(CommandBus):
+    class Synchronous(EventBus):
         pass
 
     @asynchronous("outbox")

@@ -7,6 +7,7 @@ import threading
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -76,6 +77,7 @@ class Town:
     """An application whose handlers write into the book of the parish.
 
     :param urls: Bind key → URL; ``None`` → that of the default database.
+    :param registered: More that is marked.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Town:
         configuration: MultiTenantConfiguration | None = None,
         *,
         creates: bool = True,
+        registered: Sequence[t.Any] = (),
         **options: t.Any,
     ) -> None:
         self.urls = urls
@@ -109,7 +112,7 @@ class Town:
         self.ecotone = Ecotone(
             packages=[], channels=channels, extensions=[configuration]
         )
-        self.ecotone.register(*self._handlers())
+        self.ecotone.register(*self._handlers(), *registered)
         self.ecotone.init_app(app)
         with app.app_context():
             self.ecotone.compile()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import closing
 from contextlib import contextmanager
+from logging import Logger
 from pathlib import Path
 
 import click
@@ -26,6 +27,8 @@ from ..errors import ConfigurationError
 from ..handling.console import spelling
 from ..messaging import Messaging
 from .group import ecotone_cli
+from .health import HealthFile
+from .health import in_a_folder
 from .signalling import obeying
 from .supervised import Supervision
 from .supervising import Supervisor
@@ -56,16 +59,6 @@ def _respelled(args: list[str], ctx: click.Context) -> Iterator[str]:
                 yield f"--{spelled}"
         else:
             yield f"--{spelled}{equals}{value}"
-
-
-def _in_a_folder(
-    ctx: click.Context, param: click.Parameter, value: Path | None
-) -> Path | None:
-    if value is not None and not value.parent.is_dir():
-        raise click.BadParameter(
-            f"The folder {str(value.parent)!r} isn't there. Make it first."
-        )
-    return value
 
 
 @ecotone_cli.command("run", cls=_RunCommand)
@@ -129,7 +122,7 @@ def _in_a_folder(
 @click.option(
     "--health-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    callback=_in_a_folder,
+    callback=in_a_folder,
     default=None,
     help="A file that is touched while the worker lives.",
 )
@@ -194,12 +187,13 @@ def run_command(
     with supervision.working(outcome), obey, listening as follow:
         messaging.prepare()
         _announce(names, ids)
+        health = None if health_file is None else HealthFile(health_file, _logger())
         interval = poll_interval or (_LISTENING_POLL if follow() else _POLL)
 
         def live() -> None:
             follow()
-            if health_file is not None:
-                health_file.touch()
+            if health is not None:
+                health.touch()
             supervision.check(stopping, outcome)
 
         def work(is_first: bool) -> None:
@@ -294,7 +288,6 @@ def _listening(
     It yields what goes on with that as tenants come and go, and returns whether all of
     them tell.
     """
-    logger = current_app.logger.getChild("ecotone")
     sources = messaging.sources(names)
 
     def follow() -> bool:
@@ -303,8 +296,12 @@ def _listening(
         except Exception:
             return False  # the worker asks for them, too, and says what is wrong
 
-    with closing(Listeners(names, stopping.wake, logger)) as listeners:
+    with closing(Listeners(names, stopping.wake, _logger())) as listeners:
         yield follow
+
+
+def _logger() -> Logger:
+    return current_app.logger.getChild("ecotone")
 
 
 def _megabytes(given: int | None) -> int:

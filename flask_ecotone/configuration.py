@@ -129,9 +129,13 @@ def fails_fast(app: Flask) -> bool:
     return _flag(app, "ECOTONE_FAIL_FAST", False)
 
 
-def memory_limit(app: Flask) -> int:
-    """Return how many megabytes a worker may have; 0 for no limit."""
-    return _number(app, "ECOTONE_DEFAULT_MEMORY_LIMIT", 1024)
+def memory_limit(app: Flask) -> int | None:
+    """Return how many megabytes a worker may have; 0 for no limit.
+
+    ``None`` means that the application doesn't say.
+    """
+    name = "ECOTONE_DEFAULT_MEMORY_LIMIT"
+    return None if _raw(app, name) is None else _number(app, name, 0)
 
 
 def cache_directory(app: Flask) -> Path:

@@ -21,6 +21,7 @@ from ..configuration import memory_limit
 from ..consuming import Limits
 from ..consuming import Outcome
 from ..consuming import Stopping
+from ..consuming.limits import resident_megabytes
 from ..consuming.scheduling import Schedules
 from ..decorators.timing import Cron
 from ..errors import ConfigurationError
@@ -37,6 +38,8 @@ from .types import switched
 #: Seconds between looks where nobody tells about messages, and where somebody does.
 _POLL: t.Final = 0.1
 _LISTENING_POLL: t.Final = 1.0
+#: What a worker may have unless somebody says so.
+_MEGABYTES: t.Final = 1024
 _FLAGS: t.Final = ("stop-on-failure", "finish-when-no-messages")
 
 
@@ -305,7 +308,18 @@ def _logger() -> Logger:
 
 
 def _megabytes(given: int | None) -> int:
-    return memory_limit(current_app) if given is None else given
+    where = "--memory-limit"
+    if given is None:
+        where, given = "ECOTONE_DEFAULT_MEMORY_LIMIT", memory_limit(current_app)
+    if resident_megabytes() is not None:
+        return _MEGABYTES if given is None else given
+    if given:
+        raise ConfigurationError(
+            f"{where} is {given}, and the memory of a process can't be measured on this"
+            f" system ({sys.platform}). Say 0, and limit it from outside, for example"
+            " with a container, or by --execution-time-limit."
+        )
+    return 0
 
 
 def _messaging() -> Messaging:

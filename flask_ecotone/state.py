@@ -292,6 +292,7 @@ class EcotoneState:
                 notes=notes,
                 models=models,
                 retry=config.instant_retry,
+                media_type=config.media_type,
                 observer=self.recorder.record if self.recorder else None,
                 spy=self.recorder.spy if self.recorder else None,
                 provider=self._provider(),

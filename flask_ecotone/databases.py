@@ -194,6 +194,12 @@ class AppDatabases:
         """Whether there are tenants."""
         return self._tenancy() is not None
 
+    @property
+    def tenant_header(self) -> str | None:
+        """The header that names the tenant of a message, if there are tenants."""
+        tenancy = self._tenancy()
+        return None if tenancy is None else tenancy.header
+
     def check_listed(self) -> None:
         """See that a worker can find the databases of all tenants.
 

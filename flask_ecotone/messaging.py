@@ -134,6 +134,8 @@ class Messaging:
             Failure,
             self._log,
         )
+        databases = self._databases
+        header = None if databases is None else databases.tenant_header
         recovery = Recovery(
             system,
             self._failures.handlers,
@@ -142,17 +144,19 @@ class Messaging:
             final,
             is_outage,
             self._log,
+            header,
         )
         for endpoint in system.connected:
             recovery.check(endpoint.recovery, endpoint.marked.where)
         for bus in system.asynchronous_buses.values():
             recovery.check(bus.recovery, bus.where)
         environment = Environment(self._app.app_context, self._transaction, is_outage)
-        if self._databases is not None and self._databases.has_tenants:
+        if databases is not None and header is not None:
             environment = replace(
                 environment,
-                is_at_home=self._databases.leads_to,
-                tenant_named=self._databases.tenant_named,
+                is_at_home=databases.leads_to,
+                tenant_named=databases.tenant_named,
+                tenant_header=header,
             )
         self._system = system
         self._processor = Processor(system, environment, recovery, self._log)

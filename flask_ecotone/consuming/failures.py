@@ -39,6 +39,7 @@ from .final_failures import FinalFailures
 from .final_failures import number
 from .final_failures import put_back
 from .final_failures import without_retries
+from .naming import named
 
 _DEFAULT_RETRY = RetryTemplate(initial=1000, multiplier=10.0, max_attempts=3)
 
@@ -86,6 +87,7 @@ class Recovery:
     :param by_channel: Channel → the error channel for what comes from it, instead.
     :param final: Ends messages that no error channel takes.
     :param is_outage: Whether the database is the reason of an error.
+    :param tenant_header: The header that names the tenant; ``None`` without tenants.
     """
 
     def __init__(
@@ -97,8 +99,10 @@ class Recovery:
         final: FinalFailures,
         is_outage: Callable[[BaseException], bool],
         logger: Logger,
+        tenant_header: str | None = None,
     ) -> None:
         self._system = system
+        self._tenant_header = tenant_header
         self._handlers, self._default = _configured(handlers, default)
         self._by_channel = by_channel
         self._final = final
@@ -163,9 +167,8 @@ class Recovery:
             writing = self._system.writing
             delay = put_back(source, delivery, headers, delay, writing)
             self._log.warning(
-                "The message %s for %s failed and is tried again in %.1f s (%s).",
-                delivery.envelope.message_id,
-                delivery.envelope.endpoint_id,
+                "%s failed and is tried again in %.1f s (%s).",
+                named(source, delivery, self._tenant_header),
                 delay / 1000,
                 said,
             )
@@ -183,9 +186,8 @@ class Recovery:
         if target == NULL_CHANNEL:
             source.discard(delivery)
             self._log.warning(
-                "The message %s for %s failed and was given up: %s.",
-                delivery.envelope.message_id,
-                delivery.envelope.endpoint_id,
+                "%s failed and was given up: %s.",
+                named(source, delivery, self._tenant_header),
                 told(error),
             )
             return
@@ -196,7 +198,8 @@ class Recovery:
             target, source, delivery, error, headers
         ):
             return
-        self._final.end(source, delivery, error, headers, strategy)
+        what = named(source, delivery, self._tenant_header)
+        self._final.end(source, delivery, error, headers, what, strategy)
 
     def _notify(
         self,
@@ -237,10 +240,9 @@ class Recovery:
                 raise
             with values_hidden(failure):
                 self._log.exception(
-                    "The error channel %r failed as well, at the message %s for %s.",
+                    "%s failed, and the error channel %r failed as well.",
+                    named(source, delivery, self._tenant_header),
                     target,
-                    envelope.message_id,
-                    envelope.endpoint_id,
                 )
             return False
         if not is_joined:

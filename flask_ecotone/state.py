@@ -13,8 +13,8 @@ from flask import Flask
 from flask import has_app_context
 from flask import has_request_context
 
-from .channels import DatabaseChannel
 from .channels.dead_letters import DeadLetter
+from .channels.references import database_channels
 from .cli import check_console_commands
 from .configuration import AppVariables
 from .configuration import Config
@@ -80,13 +80,13 @@ class Declarations:
     @property
     def has_database_channels(self) -> bool:
         """Whether messages are kept in the application's database."""
-        return any(isinstance(each, DatabaseChannel) for each in self.channels)
+        return bool(database_channels(self.channels))
 
     @property
     def bind_keys(self) -> list[str]:
         """The binds that messages are kept in."""
-        listed = [c.bind_key for c in self.channels if isinstance(c, DatabaseChannel)]
-        return list(dict.fromkeys(key for key in listed if key is not None))
+        keys = [each.bind_key for each in database_channels(self.channels)]
+        return list(dict.fromkeys(key for key in keys if key is not None))
 
 
 class EcotoneState:

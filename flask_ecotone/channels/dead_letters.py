@@ -120,17 +120,22 @@ class DeadLetter:
         limit: int = 20,
         offset: int = 0,
         *,
+        oldest_first: bool = False,
         tenant: str | None = None,
         **filters: t.Any,
     ) -> list[ParkedMessage]:
         """Return dead letters, the newest failure first.
 
+        :param oldest_first: Begin with the oldest failure, as a replay does.
         :param filters: ``channel``, ``endpoint_id``, ``error_class``,
             ``message_type`` or ``message_id`` → value; ``since`` → only what failed
-            then or later: a moment, or a :class:`~datetime.timedelta` before now.
+            then or later: a moment, or a :class:`~datetime.timedelta` before now;
+            ``up_to`` → only what has this id or a lower one: see :meth:`last_id`.
         """
         query = sa.select(dead_letters).where(*_conditions(filters))
-        query = query.order_by(_d.last_failed_at.desc(), _d.id.desc())
+        moment, id = _d.last_failed_at, _d.id
+        order = (moment, id) if oldest_first else (moment.desc(), id.desc())
+        query = query.order_by(*order)
         with self._engine(tenant).connect() as connection:
             rows = connection.execute(query.limit(limit).offset(offset)).all()
         return [_parked(row) for row in rows]
@@ -154,13 +159,23 @@ class DeadLetter:
         with self._engine(tenant).connect() as connection:
             return connection.scalar(query.where(*_conditions(filters))) or 0
 
+    def last_id(self, *, tenant: str | None = None) -> int | None:
+        """Return the highest id, ``None`` if there are none.
+
+        As the filter ``up_to`` it leaves out what becomes a dead letter from now on.
+        """
+        with self._engine(tenant).connect() as connection:
+            last: int | None = connection.scalar(sa.select(sa.func.max(_d.id)))
+        return last
+
     def stats(
-        self, *, tenant: str | None = None
+        self, *, tenant: str | None = None, **filters: t.Any
     ) -> Sequence[tuple[str, str, str, int]]:
         """Return channel, endpoint, class of the error and count, largest first."""
         count = sa.func.count().label("count")
         query = (
             sa.select(_d.channel, _d.endpoint_id, _d.error_class, count)
+            .where(*_conditions(filters))
             .group_by(_d.channel, _d.endpoint_id, _d.error_class)
             .order_by(count.desc())
         )
@@ -186,27 +201,36 @@ class DeadLetter:
         self._change(tenant, move)
         return len(listed)
 
-    def replay_all(self, *, tenant: str | None = None, **filters: t.Any) -> int:
+    def replay_all(
+        self,
+        *,
+        limit: int | None = None,
+        tenant: str | None = None,
+        **filters: t.Any,
+    ) -> int:
         """Put back what is there now, the oldest failure first.
 
         What fails again meanwhile, and becomes a new dead letter, isn't taken.
+
+        :param limit: How many, at most.
         """
-        with self._engine(tenant).connect() as connection:
-            last = connection.scalar(sa.select(sa.func.max(_d.id)))
+        last = self.last_id(tenant=tenant)
         if last is None:
             return 0
         chosen = sa.and_(_d.id <= last, *_conditions(filters))
 
         def move(connection: sa.Connection) -> int:
-            rows = self._lock(connection, chosen, _PAGE)
+            rows = self._lock(connection, chosen, wanted)
             self._send_back(connection, rows)
             return len(rows)
 
-        count, moved = 0, _PAGE
-        while moved == _PAGE:
-            moved = self._change(tenant, move)
+        count = 0
+        while True:
+            wanted = _PAGE if limit is None else min(_PAGE, limit - count)
+            moved = self._change(tenant, move) if wanted > 0 else 0
             count += moved
-        return count
+            if moved < _PAGE:
+                return count
 
     def edit(
         self,
@@ -335,12 +359,14 @@ def _conditions(filters: dict[str, t.Any]) -> list[t.Any]:
             continue
         if name == "since":
             found.append(_d.last_failed_at >= _moment(value))
+        elif name == "up_to":
+            found.append(_d.id <= value)
         elif name in _FILTERS:
             found.append(_FILTERS[name] == value)
         else:
             raise TypeError(
                 f"Dead letters have no filter {name!r}. They have"
-                f" {', '.join(_FILTERS)} and since."
+                f" {', '.join(_FILTERS)}, since and up_to."
             )
     return found
 

@@ -1,7 +1,10 @@
 """Ecotone for Flask: commands, queries, events and aggregates on messaging."""
 
+from .channels import CombinedChannel as CombinedChannel
 from .channels import DatabaseChannel as DatabaseChannel
+from .channels import DynamicChannel as DynamicChannel
 from .channels import InMemoryChannel as InMemoryChannel
+from .channels import PublishSubscribeChannel as PublishSubscribeChannel
 from .channels.dead_letters import DeadLetter as DeadLetter
 from .console import ConsoleWriter as ConsoleWriter
 from .consuming import ErrorHandler as ErrorHandler

@@ -15,8 +15,12 @@ from pathlib import Path
 from flask import Flask
 
 from .channels.protocols import FinalFailure
+from .conversion import JSON
+from .conversion import MediaType
+from .conversion import PYTHON
 from .definitions import InstantRetryMark
 from .errors import ConfigurationError
+from .errors import ConversionError
 from .services import Services
 from .tenancy import MultiTenantConfiguration
 from .tenancy import SQLAlchemyConnectionReference
@@ -48,6 +52,11 @@ KNOWN_KEYS = frozenset(
         "TEST",
     }
 )
+#: Keys of Ecotone's that mean nothing here, and why.
+_WITHOUT_EFFECT = {
+    "CONNECTION_RETRY": "a worker tries again until its database is back",
+    "SKIPPED_MODULES": "there are no modules to skip: what isn't used isn't loaded",
+}
 _PREFIX = "ECOTONE_"
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -64,6 +73,8 @@ class Config:
     environment: str = "production"
     handler_commit: str = "flush"
     instant_retries: int = 0
+    #: What objects are written in for channels, unless their sender says it.
+    media_type: str = JSON
     default_error_channel: str | None = None
     on_exhausted: FinalFailure | None = None
     test: bool = False
@@ -94,6 +105,7 @@ def read_config(app: Flask) -> Config:
         misspelt.
     """
     _check_keys(app)
+    _check_effects(app)
     commit = _text(app, "ECOTONE_HANDLER_COMMIT") or "flush"
     if commit not in ("flush", "raise"):
         raise ConfigurationError(
@@ -115,6 +127,7 @@ def read_config(app: Flask) -> Config:
         environment=environment,
         handler_commit=commit,
         instant_retries=_number(app, "ECOTONE_INSTANT_RETRIES", 0),
+        media_type=_media_type(app),
         default_error_channel=_text(app, "ECOTONE_DEFAULT_ERROR_CHANNEL"),
         on_exhausted=FinalFailure.named(
             _text(app, "ECOTONE_ON_EXHAUSTED"), "ECOTONE_ON_EXHAUSTED"
@@ -129,9 +142,13 @@ def fails_fast(app: Flask) -> bool:
     return _flag(app, "ECOTONE_FAIL_FAST", False)
 
 
-def memory_limit(app: Flask) -> int:
-    """Return how many megabytes a worker may have; 0 for no limit."""
-    return _number(app, "ECOTONE_DEFAULT_MEMORY_LIMIT", 1024)
+def memory_limit(app: Flask) -> int | None:
+    """Return how many megabytes a worker may have; 0 for no limit.
+
+    ``None`` means that the application doesn't say.
+    """
+    name = "ECOTONE_DEFAULT_MEMORY_LIMIT"
+    return None if _raw(app, name) is None else _number(app, name, 0)
 
 
 def cache_directory(app: Flask) -> Path:
@@ -266,6 +283,31 @@ def _check_keys(app: Flask) -> None:
                     f"{key} is set in {where}, and Ecotone doesn't know it.{meant}"
                     " Rename it; a key of your own needs another prefix."
                 )
+
+
+def _check_effects(app: Flask) -> None:
+    """Refuse what somebody relies on, and that does nothing."""
+    for name, reason in _WITHOUT_EFFECT.items():
+        key = _PREFIX + name
+        if _raw(app, key) not in (None, "", (), []):
+            raise ConfigurationError(
+                f"{key} is set and has no effect here, as {reason}. Remove it."
+            )
+
+
+def _media_type(app: Flask) -> str:
+    name = "ECOTONE_DEFAULT_SERIALIZATION_MEDIA_TYPE"
+    given = _text(app, name) or JSON
+    try:
+        essence = MediaType.parse(given).essence
+    except ConversionError as error:
+        raise ConfigurationError(f"{name} is {given!r}: {error}") from error
+    if essence == PYTHON:
+        raise ConfigurationError(
+            f"{name} is {given!r}. Objects of Python can't lie in a channel: name what"
+            " they are written in, for example 'application/json'."
+        )
+    return given
 
 
 def _raw(app: Flask, name: str) -> t.Any:

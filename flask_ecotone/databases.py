@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 import sqlalchemy.orm as sa_orm
@@ -194,6 +195,12 @@ class AppDatabases:
         """Whether there are tenants."""
         return self._tenancy() is not None
 
+    @property
+    def tenant_header(self) -> str | None:
+        """The header that names the tenant of a message, if there are tenants."""
+        tenancy = self._tenancy()
+        return None if tenancy is None else tenancy.header
+
     def check_listed(self) -> None:
         """See that a worker can find the databases of all tenants.
 
@@ -208,6 +215,7 @@ class AppDatabases:
             )
 
 
+@dataclass(frozen=True)
 class BoundDatabase:
     """One database, which the session doesn't lead to.
 
@@ -216,9 +224,8 @@ class BoundDatabase:
     :param databases: Those that the session leads to.
     """
 
-    def __init__(self, databases: AppDatabases, engine: sa.Engine) -> None:
-        self._databases = databases
-        self._engine = engine
+    _databases: AppDatabases
+    _engine: sa.Engine
 
     def session(self) -> sa_orm.Session:
         """Return ``db.session`` of the current app context."""

@@ -6,7 +6,7 @@ import typing as t
 from dataclasses import dataclass
 from dataclasses import field
 
-from .channels import DatabaseChannel
+from .channels.references import database_channels
 from .consuming import ErrorHandler
 from .tenancy import MultiTenantConfiguration
 
@@ -29,10 +29,10 @@ class Declarations:
     @property
     def has_database_channels(self) -> bool:
         """Whether messages are kept in the application's database."""
-        return any(isinstance(each, DatabaseChannel) for each in self.channels)
+        return bool(database_channels(self.channels))
 
     @property
     def bind_keys(self) -> list[str]:
         """The binds that messages are kept in."""
-        listed = [c.bind_key for c in self.channels if isinstance(c, DatabaseChannel)]
-        return list(dict.fromkeys(key for key in listed if key is not None))
+        keys = [each.bind_key for each in database_channels(self.channels)]
+        return list(dict.fromkeys(key for key in keys if key is not None))

@@ -15,7 +15,6 @@ from dataclasses import replace
 from flask import Flask
 
 from .channels import CombinedChannel
-from .channels import DatabaseChannel
 from .channels.collecting import CollectingOutbox
 from .channels.dead_letters import DeadLetter
 from .channels.opening import ChannelSurroundings
@@ -26,7 +25,10 @@ from .channels.protocols import DEAD_LETTER_CHANNEL
 from .channels.protocols import FinalFailure
 from .channels.protocols import Outbox
 from .channels.protocols import Source
+from .channels.references import database_channels
+from .channels.references import with_internal
 from .channels.routed import find_inside
+from .channels.routed import members_of
 from .consuming import ErrorHandler
 from .consuming import Limits
 from .consuming import Outcome
@@ -95,7 +97,7 @@ class Messaging:
         self._log = app.logger.getChild("ecotone")
         self._listed = listed = list(declared)
         opened: dict[str, Channel] = {}
-        self.is_durable = any(isinstance(each, DatabaseChannel) for each in listed)
+        self.is_durable = bool(database_channels(listed))
         outbox: Outbox = CollectingOutbox()
         if databases is not None and transaction is not None:
             prepare = databases.prepare if self.is_durable else _nothing
@@ -104,7 +106,7 @@ class Messaging:
             )
             if self.is_durable:
                 transaction.prepare = databases.prepare
-        hops = {
+        self._chains = hops = {
             c.name: tuple(c.channels) for c in listed if isinstance(c, CombinedChannel)
         }
         self.channels = Channels(opened, outbox, hops)
@@ -135,6 +137,8 @@ class Messaging:
             Failure,
             self._log,
         )
+        databases = self._databases
+        header = None if databases is None else databases.tenant_header
         recovery = Recovery(
             system,
             self._failures.handlers,
@@ -143,17 +147,19 @@ class Messaging:
             final,
             is_outage,
             self._log,
+            header,
         )
         for endpoint in system.connected:
             recovery.check(endpoint.recovery, endpoint.marked.where)
         for bus in system.bus_receptions.values():
             recovery.check(bus.recovery, bus.where)
         environment = Environment(self._app.app_context, self._transaction, is_outage)
-        if self._databases is not None and self._databases.has_tenants:
+        if databases is not None and header is not None:
             environment = replace(
                 environment,
-                is_at_home=self._databases.leads_to,
-                tenant_named=self._databases.tenant_named,
+                is_at_home=databases.leads_to,
+                tenant_named=databases.tenant_named,
+                tenant_header=header,
             )
         failures = BusFailures(
             system,
@@ -203,8 +209,8 @@ class Messaging:
         :param tenants: Whose databases are meant; if none is named, all of them.
         """
         rows = []
-        for name in self.channels.names:
-            for source in self.sources_of(name, tenants):
+        for channel, parts in self._with_messages().items():
+            for source in self.sources_of(channel, tenants):
                 try:
                     status: ChannelStatus | None = source.status()
                 except Exception as error:
@@ -213,29 +219,50 @@ class Messaging:
                     self._log.warning(
                         "The channel %r can't be read: %s. If its table isn't there,"
                         " 'flask ecotone channel setup --initialize' makes it.",
-                        name,
+                        channel.name,
                         reason,
                     )
                     status = None
                 rows.append(
                     {
-                        "channel": name,
+                        "channel": channel.name,
                         "tenant": source.tenant,
                         "ready": status and status.ready,
                         "in_flight": status and status.in_flight,
                         "delayed": status and status.delayed,
                         "oldest_age": status and status.oldest_age,
+                        "part_of": parts,
                     }
                 )
         return rows
 
-    def sources_of(self, name: str, tenants: Sequence[str]) -> list[Source]:
+    def _with_messages(self) -> dict[Channel, list[str]]:
+        """Return what messages lie in, and the names of what is made of it."""
+        found: dict[Channel, list[str]] = {}
+        ways = {name: (name,) for name in self.channels.names} | self._chains
+        for name, hops in ways.items():
+            for channel in self.members_of(*hops, is_received=True):
+                parts = found.setdefault(channel, [])
+                if name != channel.name:
+                    parts.append(name)
+        return found
+
+    def members_of(self, *names: str, is_received: bool = False) -> list[Channel]:
+        """Return channels, in place of dynamic ones what these are made of in the end.
+
+        :param is_received: Only what a worker takes messages from.
+        """
+        opened = map(self.channels.get, names)
+        found = [m for each in opened for m in members_of(each, is_received)]
+        return list(dict.fromkeys(found))
+
+    def sources_of(self, channel: Channel, tenants: Sequence[str]) -> list[Source]:
         """Return the sources of a channel.
 
         :param tenants: Whose databases are meant; if none is named, all of them.
         :raises UnknownTenantError: One isn't mapped and there is no default.
         """
-        sources = list(self.channels.get(name).sources())
+        sources = list(channel.sources())
         if not tenants or self._databases is None:
             return sources
         holders = {self._databases.holder_of(tenant) for tenant in tenants}
@@ -376,11 +403,10 @@ def make_notes(
 
 
 def _error_channels(channels: Iterable[t.Any]) -> Iterator[tuple[str, str]]:
-    for each in channels:
+    for each in with_internal(channels):
         name = getattr(each, "error_channel", None)
         if name is not None:
             yield each.name, name
-        yield from _error_channels(getattr(each, "internal", ()))
 
 
 def is_channel(given: t.Any) -> bool:

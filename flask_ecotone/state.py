@@ -241,10 +241,7 @@ class EcotoneState:
             registry.register_factory(service_type, factory)
         services = Services(registry)
         services.provide_value(Flask, self._app)
-        connections = None
-        if self._db is not None:
-            connections = ConnectionFactory(self._db, lambda: self.tenancy)
-            services.provide_value(ConnectionFactory, connections)
+        connections = self._connections(services)
         scan = self._scan()
         catalogue, manifest = scan.catalogue, scan.manifest
         check_console_commands(self._app, catalogue)
@@ -266,6 +263,7 @@ class EcotoneState:
                 notes=notes,
                 models=models,
                 retry=config.instant_retry,
+                media_type=config.media_type,
                 observer=self.recorder.record if self.recorder else None,
                 spy=self.recorder.spy if self.recorder else None,
                 provider=self._provider(),
@@ -282,18 +280,25 @@ class EcotoneState:
         self._provide_flow(registry, services, system)
         self._find_buses(services)
         self._transaction = transaction
+        self.messaging = messaging
         if messaging is not None:
             messaging.complete(system)
             services.provide_value(DeadLetter, messaging.dead_letters)
         elif system.error_routes:
             self._alone = self._without_channels(system)
-        self.messaging = messaging
         self.schedules = make_schedules(
             self._app, system, self.databases, transaction, self._failures
         )
         self.scanner.remember(scan, system)
         self._system = system
         return system
+
+    def _connections(self, services: Services) -> ConnectionFactory | None:
+        if self._db is None:
+            return None
+        connections = ConnectionFactory(self._db, lambda: self.tenancy)
+        services.provide_value(ConnectionFactory, connections)
+        return connections
 
     def _scan(self) -> Scan:
         count = len(self.declarations.registered)

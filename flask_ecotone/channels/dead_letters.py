@@ -25,6 +25,8 @@ from ..storage.tables import ensure
 from ..storage.tables import now_ms
 from .database import OpenDatabaseChannel
 from .database_source import DatabaseSource
+from .filters import among_first
+from .filters import conditions
 from .opening import Databases
 from .parking import Failure
 from .parking import headers_of
@@ -36,22 +38,14 @@ from .protocols import Envelope
 from .protocols import Origin
 from .replaying import Buses
 from .replaying import FailedAgainError
+from .replaying import ids_of_buses
 from .replaying import note_failure
-from .replaying import of_buses
 from .routed import GatedSource
 
 _R = t.TypeVar("_R")
 
 _d = dead_letters.c
 _PAGE = 200
-#: Column → what it is filtered by.
-_FILTERS: t.Final[dict[str, t.Any]] = {
-    "channel": _d.channel,
-    "endpoint_id": _d.endpoint_id,
-    "error_class": _d.error_class,
-    "message_type": _d.message_type,
-    "message_id": _d.message_id,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +121,22 @@ class DeadLetter:
         limit: int = 20,
         offset: int = 0,
         *,
+        oldest_first: bool = False,
         tenant: str | None = None,
         **filters: t.Any,
     ) -> list[ParkedMessage]:
         """Return dead letters, the newest failure first.
 
+        :param oldest_first: Begin with the oldest failure, as a replay does.
         :param filters: ``channel``, ``endpoint_id``, ``error_class``,
             ``message_type`` or ``message_id`` → value; ``since`` → only what failed
-            then or later: a moment, or a :class:`~datetime.timedelta` before now.
+            then or later: a moment, or a :class:`~datetime.timedelta` before now;
+            ``up_to`` → only what has this id or a lower one: see :meth:`last_id`.
         """
-        query = sa.select(dead_letters).where(*_conditions(filters))
-        query = query.order_by(_d.last_failed_at.desc(), _d.id.desc())
+        query = sa.select(dead_letters).where(*conditions(filters))
+        moment, id = _d.last_failed_at, _d.id
+        order = (moment, id) if oldest_first else (moment.desc(), id.desc())
+        query = query.order_by(*order)
         with self._engine(tenant).connect() as connection:
             rows = connection.execute(query.limit(limit).offset(offset)).all()
         return [_parked(row) for row in rows]
@@ -159,15 +158,25 @@ class DeadLetter:
         """Return how many dead letters there are."""
         query = sa.select(sa.func.count()).select_from(dead_letters)
         with self._engine(tenant).connect() as connection:
-            return connection.scalar(query.where(*_conditions(filters))) or 0
+            return connection.scalar(query.where(*conditions(filters))) or 0
+
+    def last_id(self, *, tenant: str | None = None) -> int | None:
+        """Return the highest id, ``None`` if there are none.
+
+        As the filter ``up_to`` it leaves out what becomes a dead letter from now on.
+        """
+        with self._engine(tenant).connect() as connection:
+            last: int | None = connection.scalar(sa.select(sa.func.max(_d.id)))
+        return last
 
     def stats(
-        self, *, tenant: str | None = None
+        self, *, tenant: str | None = None, **filters: t.Any
     ) -> Sequence[tuple[str, str, str, int]]:
         """Return channel, endpoint, class of the error and count, largest first."""
         count = sa.func.count().label("count")
         query = (
             sa.select(_d.channel, _d.endpoint_id, _d.error_class, count)
+            .where(*conditions(filters))
             .group_by(_d.channel, _d.endpoint_id, _d.error_class)
             .order_by(count.desc())
         )
@@ -192,7 +201,9 @@ class DeadLetter:
                 raise _missing(*sorted(missing))
             self._send_back(connection, rows)
 
-        if self._of_buses(tenant, _d.id.in_(listed)):
+        with self._engine(tenant).connect() as connection:
+            of_buses = ids_of_buses(connection, self.buses, _d.id.in_(listed))
+        if of_buses.ids:
             try:
                 self._handle(tenant, move)
             except FailedAgainError as failed:
@@ -201,21 +212,30 @@ class DeadLetter:
             self._change(tenant, move)
         return len(listed)
 
-    def replay_all(self, *, tenant: str | None = None, **filters: t.Any) -> int:
+    def replay_all(
+        self,
+        *,
+        limit: int | None = None,
+        tenant: str | None = None,
+        **filters: t.Any,
+    ) -> int:
         """Put back what is there now, the oldest failure first.
 
         What fails again meanwhile, and becomes a new dead letter, isn't taken. Of what
         is handled here and now, because it failed on a bus, a failure is logged, and
         the others go on.
+
+        :param limit: How many, at most.
         """
-        with self._engine(tenant).connect() as connection:
-            last = connection.scalar(sa.select(sa.func.max(_d.id)))
+        last = self.last_id(tenant=tenant)
         if last is None:
             return 0
-        chosen = sa.and_(_d.id <= last, *_conditions(filters))
-        of_buses = self._of_buses(tenant, chosen)
-        if of_buses:
-            chosen = sa.and_(chosen, _d.id.not_in(of_buses))
+        chosen = sa.and_(_d.id <= last, *conditions(filters))
+        with self._engine(tenant).connect() as connection:
+            if limit is not None:
+                chosen = sa.and_(chosen, among_first(connection, chosen, limit))
+            of_buses = ids_of_buses(connection, self.buses, chosen)
+            chosen = sa.and_(chosen, _d.channel.not_in(of_buses.names))
 
         def move(condition: t.Any, connection: sa.Connection) -> int:
             rows = self._lock(connection, condition, _PAGE)
@@ -226,7 +246,7 @@ class DeadLetter:
         while moved == _PAGE:
             moved = self._change(tenant, partial(move, chosen))
             count += moved
-        for id in of_buses:
+        for id in of_buses.ids:
             with suppress(FailedAgainError):
                 count += self._handle(tenant, partial(move, _d.id == id))
         return count
@@ -270,7 +290,7 @@ class DeadLetter:
 
     def delete_all(self, *, tenant: str | None = None, **filters: t.Any) -> int:
         """Delete all dead letters, or those that a filter leaves."""
-        return self._delete(tenant, *_conditions(filters))
+        return self._delete(tenant, *conditions(filters))
 
     def purge(
         self,
@@ -284,7 +304,7 @@ class DeadLetter:
         :param older_than: How long ago; a number is milliseconds.
         """
         limit = _d.last_failed_at <= now_ms() - milliseconds(older_than)
-        return self._delete(tenant, limit, *_conditions(filters))
+        return self._delete(tenant, limit, *conditions(filters))
 
     def _lock(
         self, connection: sa.Connection, condition: t.Any, limit: int
@@ -292,10 +312,6 @@ class DeadLetter:
         query = sa.select(dead_letters).where(condition)
         query = query.order_by(_d.last_failed_at, _d.id).limit(limit)
         return connection.execute(query.with_for_update()).all()
-
-    def _of_buses(self, tenant: str | None, *conditions: t.Any) -> Sequence[int]:
-        with self._engine(tenant).connect() as connection:
-            return of_buses(connection, self.buses, *conditions)
 
     def _handle(self, tenant: str | None, work: t.Callable[[sa.Connection], _R]) -> _R:
         """Replay on the session, where handlers can take part."""
@@ -331,8 +347,8 @@ class DeadLetter:
             ids = [row.id for row in rows]
             connection.execute(sa.delete(dead_letters).where(_d.id.in_(ids)))
 
-    def _delete(self, tenant: str | None, *conditions: t.Any) -> int:
-        deletion = sa.delete(dead_letters).where(*conditions)
+    def _delete(self, tenant: str | None, *which: t.Any) -> int:
+        deletion = sa.delete(dead_letters).where(*which)
         return self._change(tenant, lambda one: one.execute(deletion).rowcount)
 
     def _engine(self, tenant: str | None) -> sa.Engine:
@@ -374,36 +390,6 @@ def _changed(headers: str, changes: Mapping[str, t.Any], id: int) -> str:
         else:
             values[name] = value
     return msgspec.json.encode(values).decode()
-
-
-def _conditions(filters: dict[str, t.Any]) -> list[t.Any]:
-    found = []
-    for name, value in filters.items():
-        if value is None:
-            continue
-        if name == "since":
-            found.append(_d.last_failed_at >= _moment(value))
-        elif name in _FILTERS:
-            found.append(_FILTERS[name] == value)
-        else:
-            raise TypeError(
-                f"Dead letters have no filter {name!r}. They have"
-                f" {', '.join(_FILTERS)} and since."
-            )
-    return found
-
-
-def _moment(since: t.Any) -> t.Any:
-    if isinstance(since, datetime.timedelta):
-        return now_ms() - milliseconds(since)
-    if isinstance(since, datetime.datetime):
-        if since.tzinfo is None:
-            raise MessagingError(
-                f"The moment {since} has no time zone. Give one, for example"
-                " datetime(…, tzinfo=UTC)."
-            )
-        return int(since.timestamp() * 1000)
-    return since
 
 
 def _parked(row: t.Any) -> ParkedMessage:

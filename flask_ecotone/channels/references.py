@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import typing as t
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -10,6 +12,7 @@ from ..errors import ConfigurationError
 from ..errors import did_you_mean
 from ..errors import UnknownChannelError
 from .combined import CombinedChannel
+from .database import DatabaseChannel
 from .dynamic import DynamicChannel
 from .dynamic import PublishSubscribeChannel
 from .protocols import ChannelConfiguration
@@ -38,6 +41,19 @@ def check_channels(
             _check_mention(known[name], other, known)
     for name in mentioned:
         _check_end(name, mentioned, ())
+
+
+def with_internal(configurations: Iterable[t.Any]) -> Iterator[t.Any]:
+    """Yield configurations of channels, each with those that belong to it."""
+    for each in configurations:
+        yield each
+        yield from with_internal(getattr(each, "internal", ()))
+
+
+def database_channels(configurations: Iterable[t.Any]) -> list[DatabaseChannel]:
+    """Return those that are rows in a database, wherever they belong to."""
+    listed = with_internal(configurations)
+    return [each for each in listed if isinstance(each, DatabaseChannel)]
 
 
 def _mentioned_by(channel: object) -> Sequence[str]:

@@ -49,18 +49,30 @@ class FailedAgainError(Exception):
         self.error = error
 
 
-def of_buses(
-    connection: sa.Connection, buses: Buses | None, *conditions: t.Any
-) -> list[int]:
-    """Return the ids of dead letters that failed on a bus, the oldest failure first."""
+class OfBuses(t.NamedTuple):
+    """Dead letters that failed on buses.
+
+    :param names: The names of the buses.
+    :param ids: The oldest failure first.
+    """
+
+    names: list[str]
+    ids: list[int]
+
+
+def ids_of_buses(
+    connection: sa.Connection, buses: Buses | None, condition: t.Any
+) -> OfBuses:
+    """Return which dead letters failed on a bus."""
     if buses is None:
-        return []
-    channels = sa.select(_d.channel).where(*conditions).distinct()
-    names = [name for name in connection.scalars(channels) if buses.has(name)]
+        return OfBuses([], [])
+    channels = connection.scalars(sa.select(_d.channel).where(condition).distinct())
+    names = [name for name in channels if buses.has(name)]
     if not names:
-        return []
-    query = sa.select(_d.id).where(*conditions, _d.channel.in_(names))
-    return list(connection.scalars(query.order_by(_d.last_failed_at, _d.id)))
+        return OfBuses([], [])
+    query = sa.select(_d.id).where(condition, _d.channel.in_(names))
+    found = connection.scalars(query.order_by(_d.last_failed_at, _d.id))
+    return OfBuses(names, list(found))
 
 
 def note_failure(connection: sa.Connection, id: int, failure: Failure) -> None:

@@ -7,6 +7,7 @@ import logging
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class RoutedChannel(Distributing):
     route: Route
     admission: Admission | None
     logger: logging.Logger
-    _rounds: t.Iterator[int] = field(default_factory=itertools.count)
+    _rounds: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def capabilities(self) -> Capability:
@@ -115,6 +116,19 @@ class RoutedChannel(Distributing):
             self.name,
             NULL_CHANNEL,
         )
+
+
+def members_of(channel: Channel, is_received: bool) -> Iterator[Channel]:
+    """Yield the channels that a dynamic one is made of in the end; else the channel.
+
+    :param is_received: Only those that a worker takes messages from.
+    """
+    if not isinstance(channel, RoutedChannel):
+        yield channel
+        return
+    sending = () if is_received else channel.sending
+    for name in dict.fromkeys([*sending, *channel.receiving]):
+        yield from members_of(channel.find(name), is_received)
 
 
 def find_inside(channels: Iterable[Channel], name: str) -> Channel | None:

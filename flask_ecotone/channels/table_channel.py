@@ -15,7 +15,7 @@ from .opening import Databases
 
 
 class TableChannel:
-    """A channel whose messages are rows.
+    """A channel whose messages are rows; equal to another one with the same rows.
 
     :param databases: Where they are.
     :param options: What its sources are made with.
@@ -29,6 +29,16 @@ class TableChannel:
         self._databases = databases
         self._options = options
         self._sources: dict[str | None, DatabaseSource] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TableChannel) and self._rows == other._rows
+
+    def __hash__(self) -> int:
+        return hash(self._rows)
+
+    @property
+    def _rows(self) -> tuple[object, ...]:
+        return type(self), self.name, self._databases
 
     def is_initialized(self) -> bool:
         """Whether our tables are in the database of each tenant."""

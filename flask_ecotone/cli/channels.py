@@ -29,8 +29,8 @@ def setup_command(names: tuple[str, ...], initialize: bool, as_json: bool) -> No
     """Set up channels: a table for database channels, a queue at a broker.
 
     Without --initialize it says which channels are set up. A channel that needs
-    nothing, such as one in memory or one that is made of others, has a "-". Without
-    names all channels are meant.
+    nothing, such as one in memory, has a "-". One that is made of others stands for
+    these. Without names all channels are meant.
 
     \b
         flask ecotone channel setup
@@ -42,12 +42,12 @@ def setup_command(names: tuple[str, ...], initialize: bool, as_json: bool) -> No
     """
     messaging = _messaging()
     found: dict[str, bool | None] = {}
-    for name in _chosen(messaging, names):
-        channel, found[name] = messaging.channels.get(name), None
+    for channel in messaging.members_of(*_chosen(messaging, names)):
+        found[channel.name] = None
         if isinstance(channel, Managed):
             if initialize:
                 channel.initialize()
-            found[name] = channel.is_initialized()
+            found[channel.name] = channel.is_initialized()
     if as_json:
         rows = [{"channel": name, "initialized": each} for name, each in found.items()]
         click.echo(json.dumps(rows, indent=2))
@@ -82,16 +82,17 @@ def delete_command(
     """
     messaging = _messaging()
     rows: list[Sequence[object]] = []
-    for name in _chosen(messaging, names):
-        found = messaging.channels.get(name)
-        is_there = not isinstance(found, Managed) or found.is_initialized()
-        for source in messaging.sources_of(name, tenants) if is_there else ():
+    chosen = _chosen(messaging, names)
+    for channel in messaging.members_of(*chosen, is_received=True):
+        is_there = not isinstance(channel, Managed) or channel.is_initialized()
+        for source in messaging.sources_of(channel, tenants) if is_there else ():
             status = source.status()
             count = status.ready + status.delayed + status.in_flight
             if force:
                 count = source.purge()
             rows.append((source.channel, source.tenant or "-", count))
-        if force and isinstance(found, Managed) and not tenants:
+    for found in map(messaging.channels.get, chosen if force and not tenants else ()):
+        if isinstance(found, Managed):
             found.delete()
     if not rows:
         click.echo("There is nothing to delete.")

@@ -25,6 +25,8 @@ from .writer import print_table
 
 _PAGE: t.Final = 20
 _NONE: t.Final = "There are no dead letters."
+#: Dead letters with their tenants.
+_Found = list[tuple[str | None, ParkedMessage]]
 
 
 def _filters(command: Callable[..., t.Any]) -> Callable[..., t.Any]:
@@ -62,7 +64,7 @@ def list_command(
     **filters: t.Any,
 ) -> None:
     """List dead letters, the newest failure first, twenty on a PAGE."""
-    found: list[tuple[str | None, ParkedMessage]] = []
+    found: _Found = []
 
     def read(letters: DeadLetter, tenant: str | None) -> None:
         page_of = letters.list(_PAGE, page * _PAGE, tenant=tenant, **filters)
@@ -70,28 +72,11 @@ def list_command(
 
     names = _each(tenants, all_tenants, read, "read")
     if as_json:
-        rows = [_plain(each, tenant) for tenant, each in found]
-        click.echo(json.dumps(rows, indent=2))
-        return
-    if not found:
+        _print_json(found)
+    elif found:
+        _print_letters(names, found)
+    else:
         click.echo(_NONE)
-        return
-    headings = ("Id", "Failed at", "Channel", "Endpoint", "Attempts", "Error")
-    print_table(
-        (*_heading(names), *headings),
-        [
-            (
-                *_named(tenant),
-                each.id,
-                _moment(each.last_failed_at),
-                each.channel,
-                each.endpoint_id,
-                each.attempts,
-                f"{each.error_class}: {each.error_message}"[:100],
-            )
-            for tenant, each in found
-        ],
-    )
 
 
 @deadletter.command("show")
@@ -122,17 +107,77 @@ def replay_command(ids: tuple[int, ...], tenant: str | None) -> None:
 
 @deadletter.command("replay-all")
 @_filters
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="At most N, of all tenants together.",
+)
+@click.option("--dry-run", is_flag=True, help="Only list what would be put back.")
+@click.option("--json", "as_json", is_flag=True, help="List all of it as JSON.")
 @target_options
 def replay_all_command(
-    tenants: tuple[str, ...], all_tenants: bool, **filters: t.Any
+    limit: int | None,
+    dry_run: bool,
+    as_json: bool,
+    tenants: tuple[str, ...],
+    all_tenants: bool,
+    **filters: t.Any,
 ) -> None:
-    """Put back all that are there now, or those that a filter leaves."""
+    """Put back all that are there now, or those that a filter leaves.
+
+    The oldest failure comes first. What fails again meanwhile isn't put back once more.
+
+    \b
+        flask ecotone deadletter replay-all --endpoint send_invoice --dry-run
+        flask ecotone deadletter replay-all --endpoint send_invoice --limit 10
+    """
+    if dry_run:
+        _show_replay(limit, as_json, tenants, all_tenants, filters)
+        return
+    if as_json:
+        raise click.UsageError("--json is for --dry-run.")
+    left = limit
 
     def replay(letters: DeadLetter, tenant: str | None) -> None:
-        count = letters.replay_all(tenant=tenant, **filters)
+        nonlocal left
+        count = letters.replay_all(limit=left, tenant=tenant, **filters)
+        left = None if left is None else left - count
         click.echo(f"{_prefix(tenant)}{count} put back.")
 
     _each(tenants, all_tenants, replay, "replayed")
+
+
+def _show_replay(
+    limit: int | None,
+    as_json: bool,
+    tenants: Sequence[str],
+    all_tenants: bool,
+    filters: dict[str, t.Any],
+) -> None:
+    found: _Found = []
+    said: list[str] = []
+    left = limit
+
+    def read(letters: DeadLetter, tenant: str | None) -> None:
+        nonlocal left
+        count = letters.count(tenant=tenant, **filters)
+        if left is not None:
+            count = min(count, left)
+            left -= count
+        shown = count if as_json else min(count, _PAGE)
+        rows = letters.list(shown, oldest_first=True, tenant=tenant, **filters)
+        found.extend((tenant, each) for each in rows)
+        more = f" The first {shown} are listed." if shown < count else ""
+        said.append(f"{_prefix(tenant)}{count} would be put back.{more}")
+
+    names = _each(tenants, all_tenants, read, "read")
+    if as_json:
+        _print_json(found)
+        return
+    if found:
+        _print_letters(names, found)
+    click.echo("\n".join(said))
 
 
 @deadletter.command("edit")
@@ -161,11 +206,68 @@ def edit_command(
 
 
 @deadletter.command("delete")
-@_ids
-@_tenant
-def delete_command(ids: tuple[int, ...], tenant: str | None) -> None:
-    """Delete dead letters."""
+@click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
+@_filters
+@click.option("--all", "all_letters", is_flag=True, help="All that there are.")
+@click.option("--yes", is_flag=True, help="Don't ask before.")
+@target_options
+def delete_command(
+    ids: tuple[int, ...],
+    all_letters: bool,
+    yes: bool,
+    tenants: tuple[str, ...],
+    all_tenants: bool,
+    **filters: t.Any,
+) -> None:
+    """Delete dead letters: by their ids, those that a filter leaves, or all.
+
+    Without ids it says how many there are, and asks. What becomes a dead letter
+    meanwhile isn't deleted.
+
+    \b
+        flask ecotone deadletter delete 17 18
+        flask ecotone deadletter delete --endpoint send_invoice --since 2h
+        flask ecotone deadletter delete --all --yes
+    """
+    is_filtered = any(value is not None for value in filters.values())
+    if bool(ids) + is_filtered + all_letters != 1:
+        raise click.UsageError("Say ids, filters or --all, and one of them only.")
+    if not ids:
+        _delete_many(tenants, all_tenants, filters, asks=not yes)
+        return
+    if all_tenants or len(tenants) > 1:
+        raise click.UsageError("Ids are those of one tenant. Say --tenant NAME once.")
+    tenant = tenants[0] if tenants else None
     click.echo(f"{_dead_letter(tenant).delete(ids, tenant=tenant)} deleted.")
+
+
+def _delete_many(
+    tenants: Sequence[str], all_tenants: bool, filters: dict[str, t.Any], *, asks: bool
+) -> None:
+    last: dict[str | None, int] = {}
+
+    def count(letters: DeadLetter, tenant: str | None) -> None:
+        newest = letters.last_id(tenant=tenant)
+        bounded = {"up_to": newest or 0, **filters}
+        number = letters.count(tenant=tenant, **bounded)
+        click.echo(f"{_prefix(tenant)}{number} would be deleted.")
+        if newest is not None and number:
+            last[tenant] = newest
+
+    def delete(letters: DeadLetter, tenant: str | None) -> None:
+        bounded = {"up_to": last[tenant], **filters} if asks else filters
+        number = letters.delete_all(tenant=tenant, **bounded)
+        click.echo(f"{_prefix(tenant)}{number} deleted.")
+
+    if not asks:
+        _each(tenants, all_tenants, delete, "cleaned up")
+        return
+    _each(tenants, all_tenants, count, "counted")
+    if last:
+        click.confirm("Delete them?", abort=True)
+        for_each(
+            list(last), lambda name: delete(_dead_letter(name), name), "cleaned up"
+        )
 
 
 @deadletter.command("purge")
@@ -190,14 +292,17 @@ def purge_command(
 
 
 @deadletter.command("stats")
+@_filters
 @target_options
 @_json
-def stats_command(tenants: tuple[str, ...], all_tenants: bool, as_json: bool) -> None:
+def stats_command(
+    tenants: tuple[str, ...], all_tenants: bool, as_json: bool, **filters: t.Any
+) -> None:
     """Count dead letters by channel, endpoint and error."""
     found: list[tuple[str | None, tuple[object, ...]]] = []
 
     def count(letters: DeadLetter, tenant: str | None) -> None:
-        found.extend((tenant, row) for row in letters.stats(tenant=tenant))
+        found.extend((tenant, row) for row in letters.stats(tenant=tenant, **filters))
 
     names = _each(tenants, all_tenants, count, "counted")
     headings = ("channel", "endpoint_id", "error_class", "count")
@@ -248,6 +353,29 @@ def _each(
     names = targets(tenants, all_tenants)
     for_each(names, lambda name: act(_dead_letter(name), name), done)
     return names
+
+
+def _print_json(found: _Found) -> None:
+    click.echo(json.dumps([_plain(each, tenant) for tenant, each in found], indent=2))
+
+
+def _print_letters(names: Sequence[str | None], found: _Found) -> None:
+    headings = ("Id", "Failed at", "Channel", "Endpoint", "Attempts", "Error")
+    print_table(
+        (*_heading(names), *headings),
+        [
+            (
+                *_named(tenant),
+                each.id,
+                _moment(each.last_failed_at),
+                each.channel,
+                each.endpoint_id,
+                each.attempts,
+                f"{each.error_class}: {each.error_message}"[:100],
+            )
+            for tenant, each in found
+        ],
+    )
 
 
 def _heading(names: Sequence[str | None]) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from .targets import Target
 from .targets import target_options
 from .targets import targets_and_binds
 from .types import AGE
-from .writer import ClickConsoleWriter
 
 _DEDUPLICATION = [f for f in tables.FEATURES if f.table is tables.handled]
 
@@ -58,16 +57,12 @@ def remove_expired_command(
         flask ecotone deduplication remove-expired-messages
         flask ecotone deduplication remove-expired-messages --older-than 12h
     """
-    console = ClickConsoleWriter()
 
     def remove(name: Target) -> None:
         engine = engine_of(name)
         count = 0
         if not tables.missing(engine, _DEDUPLICATION):
-            with console.progress_bar() as bar:
-                count = remove_expired(
-                    engine, older_than, endpoint, batch, on_batch=bar.advance
-                )
+            count = remove_expired(engine, older_than, endpoint, batch)
         prefix = "" if name is None else f"{name}: "
         click.echo(f"{prefix}{count} removed.")
 

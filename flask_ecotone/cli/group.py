@@ -165,11 +165,15 @@ def _list_channels(as_json: bool, tenants: tuple[str, ...]) -> None:
     if not found:
         click.echo("There are no channels.")
         return
-    headings = ("Channel", "Tenant", "Ready", "In flight", "Delayed", "Oldest (s)")
-    print_table(
-        headings,
-        [["-" if each is None else each for each in row.values()] for row in found],
-    )
+    headings = ["Channel", "Tenant", "Ready", "In flight", "Delayed", "Oldest (s)"]
+    rows = []
+    for row in found:
+        *values, parts = row.values()
+        cells = ["-" if each is None else each for each in values]
+        rows.append([*cells, ", ".join(parts) or "-"])
+    if any(row["part_of"] for row in found):
+        headings.append("Part of")
+    print_table(headings, [row[: len(headings)] for row in rows])
 
 
 def _print_endpoints(endpoints: list[dict[str, t.Any]]) -> None:

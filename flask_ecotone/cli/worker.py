@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import closing
 from contextlib import contextmanager
+from logging import Logger
 from pathlib import Path
 
 import click
@@ -20,12 +21,15 @@ from ..configuration import memory_limit
 from ..consuming import Limits
 from ..consuming import Outcome
 from ..consuming import Stopping
+from ..consuming.limits import resident_megabytes
 from ..consuming.scheduling import Schedules
 from ..decorators.timing import Cron
 from ..errors import ConfigurationError
 from ..handling.console import spelling
 from ..messaging import Messaging
 from .group import ecotone_cli
+from .health import HealthFile
+from .health import in_a_folder
 from .signalling import obeying
 from .supervised import Supervision
 from .supervising import Supervisor
@@ -34,6 +38,8 @@ from .types import switched
 #: Seconds between looks where nobody tells about messages, and where somebody does.
 _POLL: t.Final = 0.1
 _LISTENING_POLL: t.Final = 1.0
+#: What a worker may have unless somebody says so.
+_MEGABYTES: t.Final = 1024
 _FLAGS: t.Final = ("stop-on-failure", "finish-when-no-messages")
 
 
@@ -56,16 +62,6 @@ def _respelled(args: list[str], ctx: click.Context) -> Iterator[str]:
                 yield f"--{spelled}"
         else:
             yield f"--{spelled}{equals}{value}"
-
-
-def _in_a_folder(
-    ctx: click.Context, param: click.Parameter, value: Path | None
-) -> Path | None:
-    if value is not None and not value.parent.is_dir():
-        raise click.BadParameter(
-            f"The folder {str(value.parent)!r} isn't there. Make it first."
-        )
-    return value
 
 
 @ecotone_cli.command("run", cls=_RunCommand)
@@ -129,7 +125,7 @@ def _in_a_folder(
 @click.option(
     "--health-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    callback=_in_a_folder,
+    callback=in_a_folder,
     default=None,
     help="A file that is touched while the worker lives.",
 )
@@ -194,12 +190,13 @@ def run_command(
     with supervision.working(outcome), obey, listening as follow:
         messaging.prepare()
         _announce(names, ids)
+        health = None if health_file is None else HealthFile(health_file, _logger())
         interval = poll_interval or (_LISTENING_POLL if follow() else _POLL)
 
         def live() -> None:
             follow()
-            if health_file is not None:
-                health_file.touch()
+            if health is not None:
+                health.touch()
             supervision.check(stopping, outcome)
 
         def work(is_first: bool) -> None:
@@ -294,7 +291,6 @@ def _listening(
     It yields what goes on with that as tenants come and go, and returns whether all of
     them tell.
     """
-    logger = current_app.logger.getChild("ecotone")
     sources = messaging.sources(names)
 
     def follow() -> bool:
@@ -303,12 +299,27 @@ def _listening(
         except Exception:
             return False  # the worker asks for them, too, and says what is wrong
 
-    with closing(Listeners(names, stopping.wake, logger)) as listeners:
+    with closing(Listeners(names, stopping.wake, _logger())) as listeners:
         yield follow
 
 
+def _logger() -> Logger:
+    return current_app.logger.getChild("ecotone")
+
+
 def _megabytes(given: int | None) -> int:
-    return memory_limit(current_app) if given is None else given
+    where = "--memory-limit"
+    if given is None:
+        where, given = "ECOTONE_DEFAULT_MEMORY_LIMIT", memory_limit(current_app)
+    if resident_megabytes() is not None:
+        return _MEGABYTES if given is None else given
+    if given:
+        raise ConfigurationError(
+            f"{where} is {given}, and the memory of a process can't be measured on this"
+            f" system ({sys.platform}). Say 0, and limit it from outside, for example"
+            " with a container, or by --execution-time-limit."
+        )
+    return 0
 
 
 def _messaging() -> Messaging:

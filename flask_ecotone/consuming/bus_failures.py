@@ -31,6 +31,7 @@ from .failures import Recovery
 from .final_failures import class_name
 from .final_failures import GivenBackError
 from .forwarding import in_tenant
+from .naming import named
 
 _R = t.TypeVar("_R")
 
@@ -105,12 +106,9 @@ class BusFailures:
             if route.outgoing is not None and route.retry is None:
                 origin.requeue(delivery, envelope)
                 self._log.warning(
-                    "The message %s for %s failed on the bus %s and goes on over %r:"
-                    " %s: %s.",
-                    envelope.message_id,
-                    envelope.endpoint_id,
+                    "%s failed on the bus %s and goes on over the channel: %s: %s.",
+                    named(origin, delivery, self._environment.tenant_header),
                     name,
-                    origin.channel,
                     type(error).__qualname__,
                     told(error),
                 )
@@ -163,11 +161,10 @@ class BusFailures:
         try:
             self._system.execute(received, message, _is_new)
         except Exception as error:
+            origin = BusOrigin(name, Capability.NONE, None)
             self._log.error(
-                "The message %s for %s failed again on the bus %s: %s: %s.",
-                envelope.message_id,
-                envelope.endpoint_id,
-                name,
+                "%s failed again: %s: %s.",
+                named(origin, delivery, self._environment.tenant_header),
                 type(error).__qualname__,
                 told(error),
             )
@@ -231,7 +228,7 @@ class BusFailures:
                 " is there with @error_channel."
             )
         self._recovery.check(ErrorChannelMark(name=name), where)
-        handler = self._recovery.named(name)
+        handler = self._recovery.handler_named(name)
         if handler.retry.max_attempts != 0:
             raise ConfigurationError(
                 f"{where} has @error_channel({name!r}), whose ErrorHandler tries"

@@ -34,6 +34,7 @@ class Environment:
     :param is_at_home: Whether a message with some headers is handled on the engine of a
         tenant.
     :param tenant_named: Returns the tenant that headers name, if there is one.
+    :param tenant_header: The header that does; ``None`` without tenants.
     """
 
     context: Callable[[], AbstractContextManager[t.Any]]
@@ -41,3 +42,4 @@ class Environment:
     is_outage: Callable[[BaseException], bool]
     is_at_home: Callable[[Mapping[str, t.Any], str | None], bool] = always
     tenant_named: Callable[[Mapping[str, t.Any]], str | None] = no_tenant
+    tenant_header: str | None = None

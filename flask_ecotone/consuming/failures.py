@@ -40,6 +40,7 @@ from .final_failures import FinalFailures
 from .final_failures import number
 from .final_failures import put_back
 from .final_failures import without_retries
+from .naming import named
 
 _DEFAULT_RETRY = RetryTemplate(initial=1000, multiplier=10.0, max_attempts=3)
 
@@ -87,6 +88,7 @@ class Recovery:
     :param by_channel: Channel → the error channel for what comes from it, instead.
     :param final: Ends messages that no error channel takes.
     :param is_outage: Whether the database is the reason of an error.
+    :param tenant_header: The header that names the tenant; ``None`` without tenants.
     """
 
     def __init__(
@@ -98,8 +100,10 @@ class Recovery:
         final: FinalFailures,
         is_outage: Callable[[BaseException], bool],
         logger: Logger,
+        tenant_header: str | None = None,
     ) -> None:
         self._system = system
+        self._tenant_header = tenant_header
         self._handlers, self._default = _configured(handlers, default)
         self._by_channel = by_channel
         self._final = final
@@ -164,9 +168,8 @@ class Recovery:
             writing = self._system.writing
             delay = put_back(source, delivery, headers, delay, writing)
             self._log.warning(
-                "The message %s for %s failed and is tried again in %.1f s (%s).",
-                delivery.envelope.message_id,
-                delivery.envelope.endpoint_id,
+                "%s failed and is tried again in %.1f s (%s).",
+                named(source, delivery, self._tenant_header),
                 delay / 1000,
                 said,
             )
@@ -184,9 +187,8 @@ class Recovery:
         if target == NULL_CHANNEL:
             source.discard(delivery)
             self._log.warning(
-                "The message %s for %s failed and was given up: %s.",
-                delivery.envelope.message_id,
-                delivery.envelope.endpoint_id,
+                "%s failed and was given up: %s.",
+                named(source, delivery, self._tenant_header),
                 told(error),
             )
             return
@@ -197,7 +199,8 @@ class Recovery:
             target, source, delivery, error, headers
         ):
             return
-        self._final.end(source, delivery, error, headers, strategy)
+        what = named(source, delivery, self._tenant_header)
+        self._final.end(source, delivery, error, headers, what, strategy)
 
     def _notify(
         self,
@@ -238,10 +241,9 @@ class Recovery:
                 raise
             with values_hidden(failure):
                 self._log.exception(
-                    "The error channel %r failed as well, at the message %s for %s.",
+                    "%s failed, and the error channel %r failed as well.",
+                    named(source, delivery, self._tenant_header),
                     target,
-                    envelope.message_id,
-                    envelope.endpoint_id,
                 )
             return False
         if not is_joined:
@@ -251,13 +253,13 @@ class Recovery:
     def _handler(self, endpoint: Endpoint | None, channel: str) -> ErrorHandler:
         said = None if endpoint is None else endpoint.recovery
         if isinstance(said, ErrorChannelMark):
-            return self.named(said.name)
-        found = self.named(self._by_channel.get(channel, self._default))
+            return self.handler_named(said.name)
+        found = self.handler_named(self._by_channel.get(channel, self._default))
         if isinstance(said, DelayedRetryMark):
             return ErrorHandler("", said.retry, said.dead_letter or found.dead_letter)
         return found
 
-    def named(self, name: str) -> ErrorHandler:
+    def handler_named(self, name: str) -> ErrorHandler:
         """Return what an error channel does."""
         found = self._handlers.get(name)
         if found is not None:

@@ -83,19 +83,19 @@ class FinalFailures:
         delivery: Delivery,
         error: BaseException,
         headers: dict[str, t.Any],
+        what: str,
         strategy: FinalFailure | None = None,
     ) -> None:
         """Do with a message what is said.
 
         :param headers: Its headers; empty if they can't be read.
+        :param what: What logs call it.
         :param strategy: What is said for this message, whatever the channel says.
         :raises GivenBackError: It is to be given back.
         :raises LeaseLostError: It isn't ours any more.
         """
         strategy = strategy or source.on_exhausted or self._default
-        envelope = delivery.envelope
         said = f"{class_name(error)}: {told(error)}"
-        what = f"The message {envelope.message_id} for {envelope.endpoint_id}"
         if strategy is FinalFailure.DEAD_LETTER and self._parking is not None:
             self._park(self._parking, source, delivery, error, headers)
             self._log.error("%s failed for good and was parked: %s", what, said)

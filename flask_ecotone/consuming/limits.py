@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field
+
+resource: types.ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
 
 #: Where Linux says how much memory the process has, in pages.
 _STATM = "/proc/self/statm"
@@ -20,7 +28,7 @@ class Limits:
 
     :param handled: After so many messages; 0 for no limit.
     :param execution_time: After so many seconds.
-    :param memory: When the process has so many megabytes.
+    :param memory: When the process has so many megabytes, where that can be measured.
     :param stops_on_failure: When a message fails.
     :param finishes_when_empty: When a whole round found nothing.
     """
@@ -76,10 +84,19 @@ class Outcome:
                 self.reserved -= number
 
 
-def resident_megabytes() -> float:
-    """Return how much memory the process has, 0 where nobody says."""
+def resident_megabytes() -> float | None:
+    """Return how much memory the process has; ``None`` where nobody says.
+
+    On Linux it is what the process has just now. Other systems with ``getrusage`` tell
+    the most that it ever had, which seldom is much more: memory hardly goes back to the
+    system.
+    """
     try:
         with open(_STATM) as file:
             return int(file.read().split()[1]) * _PAGE / 1_048_576
     except (OSError, ValueError, IndexError):
-        return 0.0
+        pass
+    if resource is None:
+        return None
+    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1_048_576 if sys.platform == "darwin" else 1024)

@@ -34,6 +34,7 @@ from .failures import Recovery
 from .final_failures import GivenBackError
 from .forwarding import Forwarding
 from .forwarding import in_tenant
+from .naming import named
 
 #: How many workers must disappear with a message before it can be to blame: the first
 #: had claimed others, too.
@@ -279,13 +280,13 @@ class Processor:
         endpoint, message = read
         try:
             if self._is_joined(source, endpoint):
-                settle = self._settling(delivery, source.settle)
+                settle = self._settling(source, delivery, source.settle)
                 self._system.execute(endpoint, message, settle)
             else:
                 if delivery.position not in claimed.handled:
                     settle = _is_new
                     if self._is_transactional(endpoint):
-                        settle = self._settling(delivery, source.note)
+                        settle = self._settling(source, delivery, source.note)
                     self._system.execute(endpoint, message, settle)
                 claimed.finished.append(delivery)
         except LeaseLostError:
@@ -299,15 +300,14 @@ class Processor:
         return True
 
     def _settling(
-        self, delivery: Delivery, note: Callable[[Delivery], bool]
+        self, source: Source, delivery: Delivery, note: Callable[[Delivery], bool]
     ) -> Callable[[], bool]:
         def settle() -> bool:
             is_new = note(delivery)
             if not is_new:
                 self._log.info(
-                    "The message %s was handled by %s already and is skipped.",
-                    delivery.envelope.message_id,
-                    delivery.envelope.endpoint_id,
+                    "%s was handled already and is skipped.",
+                    named(source, delivery, self._environment.tenant_header),
                 )
             return is_new
 
@@ -378,9 +378,9 @@ class Processor:
                 raise
             with values_hidden(failure):
                 self._log.exception(
-                    "What becomes of the failed message %s is not known yet; it comes"
-                    " back when its lease is over.",
-                    failed.delivery.envelope.message_id,
+                    "%s failed, and what becomes of it is not known yet; it comes back"
+                    " when its lease is over.",
+                    named(source, failed.delivery, self._environment.tenant_header),
                 )
 
     def _recover(self, source: Source, failed: Failed) -> None:

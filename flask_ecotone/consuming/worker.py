@@ -416,6 +416,6 @@ class Worker:
         if limits.execution_time:
             if time.monotonic() - self._started >= limits.execution_time:
                 return "execution time limit"
-        if limits.memory and resident_megabytes() >= limits.memory:
+        if limits.memory and (resident_megabytes() or 0) >= limits.memory:
             return MEMORY_LIMIT
         return ""

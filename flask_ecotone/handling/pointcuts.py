@@ -7,6 +7,7 @@ import inspect
 import typing as t
 from dataclasses import dataclass
 
+from .. import decorators
 from ..decorators import handlers as marked
 from ..decorators.asynchronous import asynchronous
 from ..decorators.console import console_command
@@ -16,14 +17,21 @@ from ..decorators.pointcuts import Pointcut
 from ..decorators.scheduling import scheduled
 from ..definitions import AggregateMark
 from ..definitions import AsynchronousMark
+from ..definitions import ConsoleCommandMark
+from ..definitions import GatewayMethodMark
+from ..definitions import HandlerMark
 from ..definitions import inherited_mark_of
 from ..definitions import InterceptorMark
 from ..definitions import Kind
 from ..definitions import marks_of
 from ..definitions import plain_function
+from ..definitions import RepositoryMethodMark
+from ..definitions import ScheduledMark
+from ..definitions import SqlMark
 from ..discovery import Marked
 from ..errors import ConfigurationError
 from ..reflection import derives_from
+from ..reflection import describe
 from ..reflection import is_union
 from ..reflection import members
 from ..reflection import Signature
@@ -36,6 +44,17 @@ _KINDS: dict[t.Any, Kind] = {
     console_command: Kind.CONSOLE,
     scheduled: Kind.SCHEDULED,
 }
+
+
+#: What a function is marked with that can be intercepted.
+_INTERCEPTED: t.Final = (
+    HandlerMark,
+    ConsoleCommandMark,
+    ScheduledMark,
+    GatewayMethodMark,
+    RepositoryMethodMark,
+    SqlMark,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +117,37 @@ def pointcut_of(interceptor: Marked[InterceptorMark], signature: Signature) -> P
             or target is aggregate
             or target is asynchronous
             or any(target is kind for kind in _KINDS)
-            or inspect.isfunction(_function(target))
         )
-        if not is_known or target == "":
+        if not is_known and inspect.isfunction(_function(target)):
+            _check_function(_function(target), interceptor.where)
+        elif not is_known or target == "":
             raise ConfigurationError(
                 f"The interceptor {interceptor.where} points at {target!r}. A pointcut"
                 " is a bus, a handler, a class, an EndpointMarker class, a glob such"
                 " as 'shop.ordering.*', or such joined by &, | and ~."
             )
     return pointcut
+
+
+def _check_function(function: t.Any, where: str) -> None:
+    """Refuse a function that nothing calls by a message: it would never match."""
+    if any(marks_of(function, kind) for kind in _INTERCEPTED):
+        return
+    name = getattr(function, "__qualname__", "")
+    if getattr(decorators, name, None) is function:
+        kinds = [*(kind.__name__ for kind in _KINDS), "aggregate", "asynchronous"]
+        raise ConfigurationError(
+            f"The interceptor {where} points at the marker @{name}, and would never"
+            f" run: of markers a pointcut can be {', '.join(kinds)}. Point at the"
+            " handlers, or at an EndpointMarker class that they carry."
+        )
+    raise ConfigurationError(
+        f"The interceptor {where} points at the function {describe(function)}, and"
+        " would never run: the function isn't marked as a handler, a console command, a"
+        " schedule or a method of an interface. Mark it, for example with"
+        " @command_handler, or point at what is marked; for a method of a bus that is"
+        " the bus."
+    )
 
 
 def _by_parameters(

@@ -44,7 +44,8 @@ from ..reflection import MISSING
 from ..reflection import runtime_class
 
 _LONGEST = 2**53
-#: What payloads are written in, unless the sender says it: all others in JSON.
+#: What payloads are written in, unless the sender says it: all others as the
+#: application says.
 _MEDIA_TYPES: t.Final[dict[type, str]] = {str: TEXT, bytes: BYTES, bytearray: BYTES}
 
 
@@ -59,6 +60,7 @@ class Writing:
     :param names: Event name → class.
     :param modules: Names of modules of the application. Only what is in their packages
         is imported because a message says so.
+    :param media_type: What objects are written in, unless the sender says it.
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class Writing:
         conversion: Conversion,
         names: Mapping[str, type],
         modules: Iterable[str] = (),
+        media_type: str = JSON,
     ) -> None:
         self._conversion = conversion
+        self._media_type = media_type
         self._by_name = names
         self._packages = frozenset(map(_package, modules))
         self._names: dict[type, str] = {}
@@ -90,7 +94,7 @@ class Writing:
         values[TYPE_ID] = self._name_of(payload.__class__)
         media_type = values.get(CONTENT_TYPE)
         if media_type is None or MediaType.parse(media_type).essence == PYTHON:
-            media_type = _MEDIA_TYPES.get(payload.__class__, JSON)
+            media_type = _MEDIA_TYPES.get(payload.__class__, self._media_type)
             values[CONTENT_TYPE] = media_type
         if slip:
             values[ROUTING_SLIP] = list(slip)

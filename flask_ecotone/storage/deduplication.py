@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import typing as t
-from collections.abc import Callable
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -193,8 +192,6 @@ def remove_expired(
     older_than: timedelta,
     endpoint_id: str | None = None,
     batch: int = 1000,
-    *,
-    on_batch: Callable[[int], None] | None = None,
 ) -> int:
     """Remove what was noted longer ago than an age; return how much it was.
 
@@ -204,7 +201,6 @@ def remove_expired(
     :param older_than: By the clock of the database.
     :param endpoint_id: Only what concerns this endpoint.
     :param batch: How many rows to remove at once, at most.
-    :param on_batch: Called after each commit with the number of rows removed by it.
     """
     now = apart(engine, lambda one: one.scalar(sa.select(now_ms()))) or 0
     # Once for all batches: it mustn't run after what becomes old meanwhile.
@@ -230,7 +226,5 @@ def remove_expired(
         # way round: two cleanups may stand in each other's way, and one of them loses.
         found, removed = apart(engine, remove)
         total += removed
-        if removed and on_batch is not None:
-            on_batch(removed)
         if found < batch:
             return total

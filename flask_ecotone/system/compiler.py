@@ -13,6 +13,7 @@ from ..console import ConsoleWriter
 from ..console import PlainConsoleWriter
 from ..context import MessageContext
 from ..conversion import Conversion
+from ..conversion import JSON
 from ..conversion import user_converter
 from ..decorators.deduplication import DeduplicatedMark
 from ..decorators.pointcuts import EndpointMark
@@ -93,6 +94,8 @@ class Configuration:
     notes: Notes | None = None
     models: Iterable[ModelRepository] = ()
     retry: InstantRetryMark | None = None
+    #: What objects are written in for channels, unless their sender says it.
+    media_type: str = JSON
     observer: Observer | None = None
     #: Told of every reply that goes to an output channel, by the channel's name.
     spy: Callable[[str, Message], None] | None = None
@@ -176,7 +179,9 @@ class _Compiler:
         )
         modules = [m.plain.__module__ for m in catalogue.handlers]
         modules += [module.name for module in configuration.deferred]
-        self._writing = Writing(conversion, catalogue.named_events, modules)
+        self._writing = Writing(
+            conversion, catalogue.named_events, modules, configuration.media_type
+        )
         self._system.channels = configuration.channels
         self._system.writing = self._writing
         self._handlers_of = configuration.load

@@ -6,6 +6,7 @@ import typing as t
 
 import pytest
 
+import flask_ecotone
 from flask_ecotone.channels import CombinedChannel
 from flask_ecotone.channels import DynamicChannel
 from flask_ecotone.channels import InMemoryChannel
@@ -70,3 +71,18 @@ def test_channels_that_send_to_each_other() -> None:
     second = PublishSubscribeChannel("second", ["orders_a", "first"])
     with pytest.raises(ConfigurationError, match="first → second → first"):
         check_channels([first, second, A])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CombinedChannel",
+        "DatabaseChannel",
+        "DynamicChannel",
+        "InMemoryChannel",
+        "PublishSubscribeChannel",
+    ],
+)
+def test_each_kind_of_channel_is_imported_from_both_places(name: str) -> None:
+    """From the package, as all that applications use, and from its channels."""
+    assert getattr(flask_ecotone, name) is getattr(flask_ecotone.channels, name)

@@ -91,7 +91,6 @@ def test_setup_says_what_is_there(database_url: str) -> None:
         ["orders", "no"],
         ["mails", "no"],
         ["notes", "-"],
-        ["all", "-"],
     ]
     with mall.app.app_context():
         assert missing(mall.db.engine) == list(FEATURES)
@@ -100,6 +99,10 @@ def test_setup_says_what_is_there(database_url: str) -> None:
     assert json.loads(mall.run("channel", "setup", "mails", "notes", "--json")) == [
         {"channel": "mails", "initialized": True},
         {"channel": "notes", "initialized": None},
+    ]
+    assert json.loads(mall.run("channel", "setup", "all", "--json")) == [
+        {"channel": "orders", "initialized": True},
+        {"channel": "mails", "initialized": True},
     ]
 
 
@@ -117,6 +120,18 @@ def test_delete_removes_the_messages_of_one_channel(database_url: str) -> None:
     assert "orders   -       3" in said
     assert said.endswith("Deleted.\n")
     assert "orders   -       0" in mall.run("channel", "delete", "orders")
+
+
+def test_delete_of_a_dynamic_channel_names_its_channels_once(database_url: str) -> None:
+    """It says so before there are tables as well."""
+    mall = Mall(database_url)
+    assert "nothing to delete" in mall.run("channel", "delete", "all")
+    mall.send()
+    said = mall.run("channel", "delete", "all", "orders")
+    assert [line.split() for line in said.splitlines()[1:3]] == [
+        ["orders", "-", "3"],
+        ["mails", "-", "0"],
+    ]
 
 
 def test_delete_concerns_the_databases_of_all_tenants(
@@ -181,8 +196,8 @@ def test_channels_whose_table_is_missing_have_a_line_each(
     """It says how to make the table, and has no SQL."""
     mall = Mall(database_url)
     said = mall.run("list", "--channels").splitlines()
-    assert said[1].split() == ["orders", *"-----"]
-    assert len(caplog.messages) == len(caplog.text.splitlines()) == 4
+    assert said[1].split() == ["orders", *"-----", "all,", "way"]
+    assert len(caplog.messages) == len(caplog.text.splitlines()) == 2
     assert "flask ecotone channel setup --initialize" in caplog.messages[0]
     assert "SELECT" not in caplog.text
 

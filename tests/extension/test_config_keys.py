@@ -79,6 +79,52 @@ def test_known_keys_may_be_unset(new_app: NewApp, name: str) -> None:
         ecotone.compile()
 
 
+@pytest.mark.parametrize("where", ["app.config", "the environment"])
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("ECOTONE_CONNECTION_RETRY", "tries again until its database is back"),
+        ("ECOTONE_SKIPPED_MODULES", "there are no modules to skip"),
+    ],
+)
+def test_key_without_effect_is_refused(
+    new_app: NewApp, monkeypatch: pytest.MonkeyPatch, where: str, key: str, reason: str
+) -> None:
+    """Who sets it relies on it; the error says why there is nothing to set."""
+    if where == "app.config":
+        app, ecotone = new_app(**{key: ["amqp"]})
+    else:
+        monkeypatch.setenv(key, "amqp")
+        app, ecotone = new_app()
+    with app.app_context():
+        with pytest.raises(ConfigurationError, match=f"{key} is set.*{reason}"):
+            ecotone.compile()
+
+
+def test_no_skipped_modules_may_be_said(new_app: NewApp) -> None:
+    """An empty list says what is so anyway."""
+    app, ecotone = new_app(ECOTONE_SKIPPED_MODULES=[])
+    with app.app_context():
+        ecotone.compile()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("json", "is 'json': 'json' is not a media type"),
+        ("application/x-python", "Objects of Python can't lie in a channel"),
+    ],
+)
+def test_default_media_type_that_cannot_be_is_refused(
+    new_app: NewApp, given: str, said: str
+) -> None:
+    """When the configuration is read, not with the first message."""
+    app, ecotone = new_app(ECOTONE_DEFAULT_SERIALIZATION_MEDIA_TYPE=given)
+    with app.app_context():
+        with pytest.raises(ConfigurationError, match=said):
+            ecotone.compile()
+
+
 def test_a_licence_key_changes_nothing(new_app: NewApp) -> None:
     """Every feature is free; a key of upstream's is let alone (C-19, L-14)."""
     app, ecotone = new_app(ECOTONE_LICENCE_KEY="anything")

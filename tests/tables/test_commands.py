@@ -308,8 +308,8 @@ def test_expired_messages_are_removed(database_url: str) -> None:
     age(engine, timedelta(days=8), "a", "b")
     age(engine, timedelta(days=8), "a", endpoint="report")
     age(engine, timedelta(hours=2), "c", endpoint="report")
-    assert shop.clean_up("--endpoint", "report").endswith("\n1 removed.\n")
-    assert shop.clean_up("--batch", "1").endswith("\n2 removed.\n")
+    assert shop.clean_up("--endpoint", "report") == "1 removed.\n"
+    assert shop.clean_up("--batch", "1") == "2 removed.\n"
     assert noted(engine) == {("c", "mail"), ("b", "report"), ("c", "report")}
     shop.clean_up("--older-than", "90m")
     assert noted(engine) == {("c", "mail"), ("b", "report")}
@@ -330,7 +330,6 @@ def test_expired_messages_of_tenants(two: tuple[Shop, dict[str, str]]) -> None:
         note(engine, "a")
         age(engine, timedelta(days=8), "a")
     output = shop.clean_up("--tenant", "n")
-    assert output.endswith("n: 1 removed.\n")
+    assert output == "n: 1 removed.\n"
     output = shop.clean_up("--all-tenants")
-    assert "n: 0 removed.\n" in output
-    assert "s: 1 removed.\n" in output
+    assert output == "n: 0 removed.\ns: 1 removed.\n"

@@ -201,13 +201,20 @@ def test_each_batch_is_committed(engine: sa.Engine) -> None:
     for number in range(7):
         note(engine, f"{number}")
     age(engine, 2 * HOUR, *map(str, range(7)))
-    left = []
+    removals = 0
 
-    def on_batch(removed: int) -> None:
-        left.append((removed, len(noted(engine))))
+    def interrupt(connection: t.Any, cursor: t.Any, text: str, *_: t.Any) -> None:
+        nonlocal removals
+        removals += text.startswith("DELETE")
+        if removals == 3:
+            raise KeyboardInterrupt
 
-    assert remove_expired(engine, HOUR, batch=3, on_batch=on_batch) == 7
-    assert left == [(3, 4), (3, 1), (1, 0)]
+    sa.event.listen(engine, "before_cursor_execute", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        remove_expired(engine, HOUR, batch=3)
+    sa.event.remove(engine, "before_cursor_execute", interrupt)
+    assert len(noted(engine)) == 1
+    assert remove_expired(engine, HOUR) == 1
 
 
 def test_what_is_noted_meanwhile_is_not_waited_for(engine: sa.Engine) -> None:

@@ -98,10 +98,11 @@ class Kitchen:
         with self.app.app_context(), self.db.engine.begin() as connection:
             connection.execute(statement)
 
-    def __call__(self, *arguments: str, code: int = 0) -> str:
+    def __call__(self, *arguments: str, code: int = 0, says: str | None = None) -> str:
         """Run a command of ``flask ecotone deadletter``."""
         runner = self.app.test_cli_runner()
-        result = runner.invoke(args=["ecotone", "deadletter", *arguments])
+        args = ["ecotone", "deadletter", *arguments]
+        result = runner.invoke(args=args, input=says)
         assert result.exit_code == code, result.output
         return result.output
 
@@ -193,6 +194,43 @@ def test_those_that_a_filter_leaves_are_put_back(burnt: Kitchen) -> None:
     assert burnt.served[0].headers["ecotone.dlq.message_replied"] == 1
 
 
+def test_what_would_be_put_back_is_listed(burnt: Kitchen) -> None:
+    """In the order of a replay, with their number; nothing is put back."""
+    rows = json.loads(burnt("replay-all", "--dry-run", "--json"))
+    assert [row["body"] for row in rows] == ["7", "pie", "cake"]
+    chosen = ("replay-all", "--dry-run", "--endpoint", "bake")
+    said = burnt(*chosen).splitlines()
+    assert [line.split()[-1] for line in said[1:3]] == ["pie", "cake'"]
+    assert said[-1] == "2 would be put back."
+    assert burnt(*chosen, "--limit", "1").endswith("1 would be put back.\n")
+    assert burnt("replay-all", "--dry-run", "--since", "0s") == (
+        "0 would be put back.\n"
+    )
+    assert burnt.work().handled == 0
+    assert burnt.letters.count() == 3
+    assert "--json is for --dry-run" in burnt("replay-all", "--json", code=2)
+
+
+def test_of_many_the_first_are_listed(kitchen: Kitchen) -> None:
+    """JSON has all of them."""
+    kitchen.burns = {f"roll {n}": ValueError for n in range(25)}
+    kitchen.send("bake", *kitchen.burns)
+    kitchen.work()
+    said = kitchen("replay-all", "--dry-run").splitlines()
+    assert said[-1] == "25 would be put back. The first 20 are listed."
+    assert len(said) == 22
+    assert len(json.loads(kitchen("replay-all", "--dry-run", "--json"))) == 25
+
+
+def test_a_limited_number_is_put_back(burnt: Kitchen) -> None:
+    """The oldest failure first; the same in code of the application."""
+    assert burnt("replay-all", "--limit", "2") == "2 put back.\n"
+    assert burnt.found() == ["cake"]
+    assert burnt.letters.replay_all(limit=0) == 0
+    assert burnt.letters.replay_all(limit=5) == 1
+    assert "is not in the range" in burnt("replay-all", "--limit", "0", code=2)
+
+
 def test_what_fails_again_is_one_dead_letter(burnt: Kitchen) -> None:
     """It says how often it was replayed, and what it failed with since."""
     (before,) = burnt.letters.list(error_class="KeyError")
@@ -259,6 +297,54 @@ def test_they_are_deleted(burnt: Kitchen) -> None:
     assert burnt.letters.count() == 0
 
 
+def test_those_that_a_filter_leaves_are_deleted(burnt: Kitchen) -> None:
+    """If that is confirmed, after their number was said."""
+    said = burnt("delete", "--endpoint", "bake", says="n\n", code=1)
+    assert said.startswith("2 would be deleted.\nDelete them? [y/N]: n\n")
+    assert burnt.letters.count() == 3
+    # Nobody is there to answer.
+    assert "Aborted" in burnt("delete", "--endpoint", "bake", code=1)
+    assert "2 deleted." in burnt("delete", "--endpoint", "bake", says="y\n")
+    assert burnt.found() == ["7"]
+    assert burnt("delete", "--since", "0s", "--channel", "stove") == (
+        "0 would be deleted.\n"
+    )
+    assert burnt("delete", "--all", "--yes") == "1 deleted.\n"
+    assert burnt.letters.count() == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--yes"], ["1", "--all"], ["1", "--error", "x"]]
+)
+def test_who_deletes_says_what(burnt: Kitchen, arguments: list[str]) -> None:
+    """By ids, filters or all of them, and not by two of these."""
+    assert "ids, filters or --all" in burnt("delete", *arguments, code=2)
+    assert burnt.letters.count() == 3
+
+
+def test_what_fails_while_somebody_decides_is_not_deleted(
+    burnt: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has seen it; a bound is there for code of the application as well."""
+
+    def confirm(question: str, **options: t.Any) -> bool:
+        burnt.burns = {"bun": ValueError}
+        burnt.send("bake", "bun")
+        burnt.work()
+        return True
+
+    monkeypatch.setattr("click.confirm", confirm)
+    said = burnt("delete", "--endpoint", "bake")
+    assert said == "2 would be deleted.\n2 deleted.\n"
+    assert burnt.found() == ["bun", "7"]
+    last = burnt.letters.last_id()
+    assert last is not None
+    assert burnt.letters.delete_all(up_to=last - 1) == 1
+    assert burnt.found() == ["bun"]
+    assert burnt.letters.delete_all() == 1
+    assert burnt.letters.last_id() is None
+
+
 def test_old_ones_are_purged(burnt: Kitchen) -> None:
     """By when they failed last, and only what a filter leaves of them."""
     days = timedelta(days=40) // timedelta(milliseconds=1)
@@ -286,6 +372,8 @@ def test_they_are_counted(burnt: Kitchen) -> None:
     }
     assert sum(each["count"] for each in counts) == 4
     assert burnt("stats").splitlines()[1].split() == ["oven", "bake", "ValueError", "2"]
+    (of_stove,) = json.loads(burnt("stats", "--json", "--channel", "stove"))
+    assert (of_stove["endpoint_id"], of_stove["count"]) == ("boil", 1)
 
 
 def test_code_of_the_application_has_them_as_a_service(burnt: Kitchen) -> None:

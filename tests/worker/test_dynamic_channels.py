@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -140,3 +142,64 @@ def test_a_chain_may_end_in_a_dynamic_channel(depot: Depot) -> None:
     depot.send("send", 0, 1)
     assert depot.work("green") == []
     assert depot.work("gates") == [0, 1]
+
+
+def test_each_channel_is_listed_once(depot: Depot) -> None:
+    """By its own name, with what is made of it."""
+    depot.send("load", 0, 1, 2)
+    depot.send("route", 3, to="sea")
+    rows = json.loads(depot.flask("list", "--channels", "--json"))
+    found = {row["channel"]: (row["ready"], row["part_of"]) for row in rows}
+    assert len(rows) == len(found)
+    assert found == {
+        "red": (2, ["vans", "routes"]),
+        "blue": (1, ["vans", "routes"]),
+        "green": (1, ["vans", "routes", "far"]),
+        "east": (0, ["gates", "far"]),
+        "west": (0, ["gates", "far"]),
+    }
+    listed = depot.flask("list", "--channels").splitlines()
+    assert listed[0].split()[-2:] == ["Part", "of"]
+    (red,) = [line for line in listed if line.startswith("red")]
+    assert red.endswith("vans, routes")
+
+
+def test_channels_that_only_a_dynamic_one_has_are_known(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """Their tables are set up, in the database of a bind as well, and dead letters."""
+    app = Flask("annexe")
+    app.config["SQLALCHEMY_DATABASE_URI"] = sqlite_url
+    app.config["SQLALCHEMY_BINDS"] = {"queues": f"sqlite:///{tmp_path / 'queues'}"}
+    app.config["ECOTONE_CACHE_CONFIGURATION"] = False
+    db = SQLAlchemy(app)
+    inner = DynamicChannel.round_robin("inner", [DatabaseChannel("far", bind="queues")])
+    outer = DynamicChannel.by_header("outer", "to", {"far": inner})
+    ecotone = Ecotone(app, packages=[], channels=[outer])
+
+    @asynchronous("outer")
+    @delayed_retry(0, max_attempts=0)
+    @command_handler("carry", endpoint_id="carry")
+    def carry(number: int) -> None:
+        raise ValueError("no van")
+
+    ecotone.register(carry)
+
+    def flask(*arguments: str) -> str:
+        result = app.test_cli_runner().invoke(args=["ecotone", *arguments])
+        assert result.exit_code == 0, result.output
+        return str(result.output)
+
+    status = json.loads(flask("database", "setup", "--initialize", "--json"))
+    assert {row.get("bind") for row in status} == {None, "queues"}
+    assert all(row["used"] and row["initialized"] for row in status)
+    assert "far      yes" in flask("channel", "setup", "outer")
+    with app.app_context():
+        assert "ecotone_message" in db.metadatas["queues"].tables
+        command_bus.send_with_routing("carry", 1, metadata={"to": "far"})
+    flask("run", "outer", "--finish-when-no-messages")
+    (parked,) = json.loads(flask("deadletter", "list", "--json"))
+    assert (parked["channel"], parked["body"]) == ("far", "1")
+    assert flask("deadletter", "replay-all") == "1 put back.\n"
+    (row,) = json.loads(flask("list", "--channels", "--json"))
+    assert (row["channel"], row["ready"], row["part_of"]) == ("far", 1, ["outer"])

@@ -189,6 +189,32 @@ def test_a_replay_that_fails_changes_nothing_but_the_dead_letter(book: Book) -> 
     assert (left.id, left.attempts, left.replays) == (ids[1], 3, 2)
 
 
+def test_a_limited_replay_takes_the_oldest_of_either_kind(book: Book) -> None:
+    """Those of channels go back, those of buses are handled."""
+
+    @error_channel("dead_letter")
+    @asynchronous("outbox")
+    class Outbox(CommandBus):
+        pass
+
+    author = Author(book)
+    author.breaks()
+    book.ecotone.register(Parking, Outbox)
+    for number, bus in enumerate((Parking, Outbox, Parking, Outbox)):
+        book.send(bus, Write(str(number)))
+        book.work()
+    author.error = None
+    assert replay(book, limit=0) == 0
+    assert replay(book, limit=3) == 3
+    assert sorted(book.stored()) == ["0", "2"]
+    book.work()
+    assert sorted(book.stored()) == ["0", "1", "2"]
+    assert replay(book, limit=3) == 1
+    assert replay(book, limit=3) == 0
+    book.work()
+    assert sorted(book.stored()) == ["0", "1", "2", "3"]
+
+
 def test_a_replay_in_a_command_is_part_of_it(book: Book) -> None:
     """It is undone with the command."""
     author = Author(book)

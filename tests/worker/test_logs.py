@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -19,9 +21,15 @@ from flask_ecotone import Ecotone
 from flask_ecotone import error_channel
 from flask_ecotone import FailedMessage
 from flask_ecotone import internal_handler
+from flask_ecotone import MultiTenantConfiguration
 from flask_ecotone.consuming import Limits
 
+from .town import envelope
+from .town import Send
+from .town import Town
+
 _SECRET = "my illness"
+_ONE = {"a": "bind_a"}
 
 
 class Practice:
@@ -105,3 +113,56 @@ def test_logs_of_workers_have_no_values_of_statements(
     letters = practice.messaging.dead_letters.list()
     assert len(letters) == 2
     assert all(_SECRET in letter.error_message for letter in letters)
+
+
+def test_logs_of_failures_name_the_tenant_of_the_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That of the header: tenants may share a database, or a channel in memory."""
+    urls: dict[str | None, str] = {
+        key: f"sqlite:///{tmp_path / key}.sqlite" for key in ("bind_a", "bind_b")
+    }
+    binds = {"a": "bind_a", "sharing": "bind_a", "b": "bind_b"}
+    town = Town(urls, MultiTenantConfiguration("tenant", binds))
+
+    def fail() -> None:
+        raise ValueError("no ink")
+
+    town.acts.update(Ann=fail, Bea=fail, Sue=fail)
+    town.baptise("sharing", "Ann")
+    town.baptise("b", "Bea")
+    with town.app.app_context():
+        town.ecotone.command_bus.send(Send("Sue"), {"tenant": "b"})
+    with caplog.at_level("WARNING", town.app.logger.name):
+        town.work("letters", "outbox", "carrier")
+    said = [record.getMessage() for record in caplog.records]
+    for where in (
+        "for write (channel letters, tenant sharing) failed",
+        "for write (channel letters, tenant b) failed",
+        "for send (channel carrier, tenant b) failed",
+    ):
+        told = [message for message in said if where in message]
+        ways = [any(end in each for each in told) for end in ("tried again", "parked")]
+        assert ways == [True, "carrier" not in where], said
+    ids = {letter.message_id for letter in town.messaging.dead_letters.list(tenant="b")}
+    assert any(message.startswith(f"The message {ids.pop()} for") for message in said)
+
+
+def test_what_a_log_calls_a_message_begins_no_other_line(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who writes into the channel, or sends a tenant, doesn't write the log."""
+    town = Town({"bind_a": sqlite_url}, MultiTenantConfiguration("tenant", _ONE))
+    bad = dataclasses.replace(
+        envelope("1\nCRITICAL", tenant="x\nCRITICAL"), endpoint_id="gone\nCRITICAL"
+    )
+    town.insert("a", "letters", bad)
+    with caplog.at_level("WARNING", town.app.logger.name):
+        town.work()
+    (message,) = {
+        record.getMessage().partition(" failed")[0] for record in caplog.records
+    }
+    assert message == (
+        r"The message 1\nCRITICAL for gone\nCRITICAL"
+        r" (channel letters, tenant x\nCRITICAL)"
+    )

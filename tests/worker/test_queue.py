@@ -75,8 +75,9 @@ class Semicolons:
 class Loft:
     """An application that keeps the messages its pigeons carried."""
 
-    def __init__(self, url: str, channel: t.Any = None) -> None:
+    def __init__(self, url: str, channel: t.Any = None, **config: t.Any) -> None:
         self.app = app = Flask("loft")
+        app.config.update(config)
         app.config["SQLALCHEMY_DATABASE_URI"] = url
         app.config["SQLALCHEMY_BINDS"] = {"queues": "sqlite://"}
         app.config["ECOTONE_CACHE_CONFIGURATION"] = False
@@ -295,6 +296,24 @@ def test_an_object_is_written_in_the_media_type_that_is_asked_for(loft: Loft) ->
     ((_, payload, message),) = loft.seen
     assert payload == ["corn", "peas"]
     assert message.headers["contentType"] == "text/semicolons"
+
+
+def test_objects_are_written_in_the_media_type_of_the_application(
+    sqlite_url: str,
+) -> None:
+    """Unless the sender says another one; text stays as it is."""
+    key = "ECOTONE_DEFAULT_SERIALIZATION_MEDIA_TYPE"
+    loft = Loft(sqlite_url, **{key: "text/semicolons"})
+    loft.route("feed", ["corn", "peas"])
+    loft.route("coo", "ruckedigu")
+    loft.route("feed", ["oats"], media_type="application/json")
+    written = [b"corn;peas", b"ruckedigu", b'["oats"]']
+    assert [bytes(row.body) for row in loft.stored()] == written
+    loft.run()
+    feeds = [["corn", "peas"], "ruckedigu", ["oats"]]
+    assert [payload for _, payload, _ in loft.seen] == feeds
+    types = [message.headers["contentType"] for _, _, message in loft.seen]
+    assert types == ["text/semicolons", "text/plain", "application/json"]
 
 
 def test_an_object_that_nothing_writes_is_refused(loft: Loft) -> None:

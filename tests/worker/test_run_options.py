@@ -6,6 +6,8 @@ import pytest
 
 from flask_ecotone import command_bus
 from flask_ecotone import event_bus
+from flask_ecotone.consuming import limits
+from flask_ecotone.consuming.limits import resident_megabytes
 
 from .shop import OrderWasPlaced
 from .shop import Ring
@@ -83,6 +85,38 @@ def test_a_worker_that_takes_too_much_memory_stops(
     assert "1 messages handled" in said
     shop.app.config["ECOTONE_DEFAULT_MEMORY_LIMIT"] = "much"
     assert "is 'much'. It is a number, 0 or more." in run(shop, "orders", code=1)
+
+
+def test_where_linux_does_not_say_it_the_most_memory_counts(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other systems tell the most that a process ever had."""
+    monkeypatch.setattr(limits, "_STATM", "/not/there")
+    options = ["orders", "--finish-when-no-messages", "--memory-limit"]
+    assert "Stopped (memory limit)" in run(shop, *options, "1")
+    assert "2 messages handled" in run(shop, *options, "100000")
+    with_kilobytes = resident_megabytes()
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert with_kilobytes is not None
+    # There it is told in bytes.
+    assert resident_megabytes() == pytest.approx(with_kilobytes / 1024, rel=0.1)
+
+
+def test_a_memory_limit_that_cannot_be_measured_is_refused(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is said; without one the worker works."""
+    monkeypatch.setattr(limits, "_STATM", "/not/there")
+    monkeypatch.setattr(limits, "resource", None)
+    said = run(shop, "orders", "--memory-limit", "512", code=1)
+    assert "--memory-limit is 512, and the memory of a process can't be" in said
+    shop.app.config["ECOTONE_DEFAULT_MEMORY_LIMIT"] = 512
+    said = run(shop, "orders", code=1)
+    assert "ECOTONE_DEFAULT_MEMORY_LIMIT is 512, and the memory" in said
+    options = ["--memory-limit", "0", "--handled-message-limit", "1"]
+    assert "1 messages handled" in run(shop, "orders", *options)
+    del shop.app.config["ECOTONE_DEFAULT_MEMORY_LIMIT"]
+    assert "1 messages handled" in run(shop, "orders", "--finish-when-no-messages")
 
 
 def test_a_worker_that_stops_on_failure_fails(shop: Shop) -> None:

@@ -71,6 +71,30 @@ def test_dead_letters_of_tenants_are_replayed(terminal: Terminal) -> None:
     assert "no dead letters" in terminal("deadletter", "list", "--all-tenants")
 
 
+def test_a_limit_of_a_replay_is_one_for_all_tenants(terminal: Terminal) -> None:
+    """And so it is in a dry run, which says whose they are."""
+    chosen = ("deadletter", "replay-all", "--all-tenants", "--limit", "2")
+    rows = json.loads(terminal(*chosen, "--dry-run", "--json"))
+    assert [row["tenant"] for row in rows] == ["a", "a"]
+    said = terminal(*chosen, "--dry-run").splitlines()
+    assert said[0].split()[:2] == ["Tenant", "Id"]
+    assert said[-2:] == ["a: 2 would be put back.", "b: 0 would be put back."]
+    assert terminal(*chosen) == "a: 2 put back.\nb: 0 put back.\n"
+
+
+def test_dead_letters_of_tenants_are_deleted(terminal: Terminal) -> None:
+    """By ids for one tenant, else for several."""
+    chosen = ("deadletter", "delete", "--endpoint", "write", "--yes")
+    assert terminal(*chosen, "--tenant", "b") == "b: 1 deleted.\n"
+    rows = json.loads(terminal("deadletter", "list", "--tenant", "a", "--json"))
+    ids = [str(row["id"]) for row in rows]
+    command = ("deadletter", "delete", ids[0])
+    for given in (["--all-tenants"], ["--tenant", "a", "--tenant", "b"]):
+        assert "Ids are those of one tenant" in terminal(*command, *given, code=2)
+    assert terminal(*command, "--tenant", "a") == "1 deleted.\n"
+    assert terminal(*chosen, "--all-tenants") == "a: 1 deleted.\nb: 0 deleted.\n"
+
+
 def test_dead_letters_of_tenants_are_purged(terminal: Terminal) -> None:
     """A tenant that isn't there doesn't keep the others from it."""
     command = ("deadletter", "purge", "--older-than", "0m")

@@ -37,11 +37,12 @@ if str(_ROOT) not in sys.path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _watch_engines() -> t.Iterator[None]:
-    """Keep the list of engines for the whole run."""
+    """Keep the lists of engines and of databases for the whole run."""
     engines.install()
     yield
     engines.dispose(engines)
     engines.uninstall()
+    POSTGRESQL.drop_used()
 
 
 @pytest.fixture(autouse=True)

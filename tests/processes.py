@@ -24,9 +24,12 @@ _tick = threading.Event()
 def until(condition: Callable[[], t.Any], patience: float = PATIENCE) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + patience
+    pause = 0.005
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        _tick.wait(0.02)
+        _tick.wait(pause)
+        # To ask takes a connection and processor time, which others need as well.
+        pause = min(pause * 1.3, 0.1)
 
 
 def load_app(name: str, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:

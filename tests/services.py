@@ -1,7 +1,9 @@
 """The database servers that the tests use, and the engines that they open.
 
 A server is looked for at its ``*_DSN`` environment variable, else at its usual
-local port. Every database made here has a name of its own and is dropped again.
+local port. Every test gets an empty database with a name of its own. PostgreSQL takes
+longer to make one than most tests take, so a used one is emptied and named anew; all
+are dropped at the end.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import threading
 import typing as t
 import uuid
 from dataclasses import dataclass
+from dataclasses import field
 
 import pytest
 import sqlalchemy as sa
@@ -31,7 +34,7 @@ class DatabaseServer:
     :param variable: The environment variable that holds its address.
     :param default: The address when the variable is not set.
     :param driver: The SQLAlchemy driver, whatever the address names.
-    :param query: Options added to every URL.
+    :param query: Options added to every URL; those of the address prevail.
     """
 
     name: str
@@ -39,56 +42,110 @@ class DatabaseServer:
     default: str
     driver: str
     query: tuple[tuple[str, str], ...] = ()
+    _used: list[str] = field(default_factory=list, init=False, compare=False)
 
     @property
     def url(self) -> sa.URL:
         """The address of the server's own administration database."""
         url = sa.make_url(os.environ.get(self.variable) or self.default)
-        return url.set(drivername=self.driver).update_query_dict(dict(self.query))
+        query = {**dict(self.query), **url.query}
+        return url.set(drivername=self.driver, query=query)
 
     @contextlib.contextmanager
     def database(self) -> t.Iterator[str]:
-        """Create a database, yield its URL, close its engines and drop it."""
+        """Yield the URL of an empty database, and close its engines."""
         require(self)
         name = f"ecotone_test_{uuid.uuid4().hex}"
-        self._run(_CREATE[self.name].format(name=name))
+
+        if not self._take_over(name):
+            self.create(name)
 
         try:
             yield self.url.set(database=name).render_as_string(hide_password=False)
         finally:
             engines.dispose(engine for engine in engines if _uses(engine, name))
-            self._drop(name)
 
-    def _drop(self, name: str) -> None:
-        if self.name == "mariadb":
-            # A forgotten transaction would make DROP DATABASE wait for its locks.
-            for process in self._run(
-                "SELECT id FROM information_schema.processlist WHERE db = :name",
-                name=name,
-            ):
-                with contextlib.suppress(sa.exc.DBAPIError):
-                    self._run(f"KILL {process.id}")
+            if self.name == "postgresql":
+                # What the test has started may still run: it is emptied when it is
+                # needed.
+                self._used.append(name)
+            else:
+                self.drop(name)
 
-        self._run(_DROP[self.name].format(name=name))
+    def create(self, name: str) -> None:
+        """Create a database."""
+        with self.connect() as connection:
+            connection.execute(sa.text(_CREATE[self.name].format(name=name)))
 
-    def _run(self, statement: str, **parameters: str) -> t.Sequence[sa.Row[t.Any]]:
-        engine = sa.create_engine(
-            self.url,
-            poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
-            connect_args={"connect_timeout": _CONNECT_TIMEOUT},
-        )
+            if self.name == "postgresql":
+                # Nobody needs it after a power failure.
+                setting = f'ALTER DATABASE "{name}" SET synchronous_commit = off'
+                connection.execute(sa.text(setting))
 
-        with engine.connect() as connection:
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        with self.connect() as connection:
             if self.name == "mariadb":
-                connection.execute(
-                    sa.text(f"SET SESSION lock_wait_timeout = {_LOCK_TIMEOUT}")
-                )
+                # A forgotten transaction would make DROP DATABASE wait for its locks.
+                for process in connection.execute(_PROCESSES, {"name": name}).all():
+                    with contextlib.suppress(sa.exc.DBAPIError):
+                        connection.execute(sa.text(f"KILL {process.id}"))
 
-            result = connection.execute(sa.text(statement), parameters)
-            return result.all() if result.returns_rows else ()
+            connection.execute(sa.text(_DROP[self.name].format(name=name)))
+
+    def drop_used(self) -> None:
+        """Drop the databases that no test needs anymore."""
+        while self._used:
+            self.drop(self._used.pop())
+
+    def connect(self, database: str | None = None) -> sa.Connection:
+        """Connect as an administrator; each statement is a transaction."""
+        if database is None:
+            return _engine(self.url).connect()
+
+        return _engine.__wrapped__(self.url.set(database=database)).connect()
+
+    def _take_over(self, name: str) -> bool:
+        """Empty a database that a test has used, and name it anew.
+
+        A process that a test has forgotten does not find it under its new name.
+        """
+        while self._used:
+            used = self._used.pop()
+
+            try:
+                with self.connect() as connection:
+                    connection.execute(_TERMINATE, {"name": used})
+                    rename = f'ALTER DATABASE "{used}" RENAME TO "{name}"'
+                    connection.execute(sa.text(rename))
+
+                with self.connect(name) as connection:
+                    connection.execute(_EMPTY)
+            except sa.exc.DBAPIError:
+                # A test may have dropped it, or filled it with what cannot be dropped.
+                self.drop(used)
+                self.drop(name)
+            else:
+                return True
+
+        return False
 
 
+@functools.cache
+def _engine(url: sa.URL) -> sa.Engine:
+    options = _OPTIONS[url.get_backend_name()]
+    return sa.create_engine(
+        url,
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"connect_timeout": _CONNECT_TIMEOUT, **options},
+    )
+
+
+_OPTIONS: t.Final[dict[str, dict[str, str]]] = {
+    "postgresql": {"options": f"-c lock_timeout={_LOCK_TIMEOUT}s"},
+    "mysql": {"init_command": f"SET SESSION lock_wait_timeout = {_LOCK_TIMEOUT}"},
+}
 _CREATE = {
     # The default template cannot be copied while somebody is connected to it.
     "postgresql": 'CREATE DATABASE "{name}" TEMPLATE template0',
@@ -98,6 +155,25 @@ _DROP = {
     "postgresql": 'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)',
     "mariadb": "DROP DATABASE IF EXISTS `{name}`",
 }
+_PROCESSES = sa.text("SELECT id FROM information_schema.processlist WHERE db = :name")
+_TERMINATE = sa.text(
+    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+    " WHERE datname = :name"
+)
+_EMPTY = sa.text(
+    """\
+DO $$
+DECLARE schema name;
+BEGIN
+    FOR schema IN
+        SELECT nspname FROM pg_namespace
+        WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'
+    LOOP
+        EXECUTE format('DROP SCHEMA %I CASCADE', schema);
+    END LOOP;
+    CREATE SCHEMA public;
+END $$"""
+)
 
 POSTGRESQL = DatabaseServer(
     "postgresql",
@@ -110,7 +186,8 @@ MARIADB = DatabaseServer(
     "MARIADB_DSN",
     "mysql://root@127.0.0.1:3306/mysql",
     "mysql+pymysql",
-    (("charset", "utf8mb4"),),
+    # To encrypt, the driver reads all certificates of the system for each connection.
+    (("charset", "utf8mb4"), ("ssl_disabled", "true")),
 )
 
 
@@ -136,7 +213,7 @@ def require(server: DatabaseServer) -> None:
 @functools.cache
 def _why_unavailable(server: DatabaseServer) -> str | None:
     try:
-        server._run("SELECT 1")
+        server.connect().close()
     except sa.exc.OperationalError as error:
         return str(error.orig)
 

@@ -17,7 +17,6 @@ from flask_ecotone import MultiTenantConfiguration
 from flask_ecotone import scheduled
 from flask_ecotone import with_tenant_resolver
 
-from ..services import _CREATE
 from ..services import DatabaseServer
 from ..services import MARIADB
 from ..services import POSTGRESQL
@@ -79,11 +78,11 @@ def test_a_database_that_is_dropped_stops_nobody_else(
         town.baptise("a", "Ann")
         with town.working():
             until(lambda: town.handled() == [("a", "Ann")])
-            server._drop(name)
+            server.drop(name)
             until(lambda: "The database of the tenant `a` " in caplog.text)
             town.baptise("b", "Bea", "Bob")
             until(lambda: town.book("bind_b")[2:] == ["letter Bea", "letter Bob"])
-            server._run(_CREATE[server.name].format(name=name))
+            server.create(name)
             town.create("bind_a")
             town.insert("a", "letters", envelope("new", tenant="a"))
             until(lambda: town.book("bind_a") == ["letter Ann"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import traceback
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -39,6 +38,7 @@ from .final_failures import FinalFailures
 from .final_failures import number
 from .final_failures import put_back
 from .final_failures import without_retries
+from .tracebacks import written
 
 _DEFAULT_RETRY = RetryTemplate(initial=1000, multiplier=10.0, max_attempts=3)
 
@@ -214,7 +214,7 @@ class Recovery:
             source.channel,
             class_name(error),
             str(error),
-            "".join(traceback.format_exception(error)),
+            written(error),
             number(headers.get(RETRY_NUMBER)) + 1,
             headers,
             envelope.body,

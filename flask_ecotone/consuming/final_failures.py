@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 import typing as t
 from collections.abc import Callable
 from logging import Logger
@@ -18,6 +17,7 @@ from ..message import FIRST_FAILED
 from ..message import RETRY_NUMBER
 from ..message import TYPE_ID
 from ..storage.failures import told
+from .tracebacks import written
 
 #: When what is sent again comes back: later each time.
 _RESENDING: t.Final = RetryTemplate(1000, 2.0, 600_000, None)
@@ -133,13 +133,13 @@ class FinalFailures:
         failure = self._failure(
             class_name(error),
             str(error),
-            "".join(traceback.format_exception(error)),
+            written(error),
             max(attempts, delivery.attempts),
             number(headers.get(FIRST_FAILED), _LATEST) or None,
         )
         if headers:
-            written = self._writing.headers(without_retries(headers))
-            kept = delivery.envelope.postponed(0, written)
+            again = self._writing.headers(without_retries(headers))
+            kept = delivery.envelope.postponed(0, again)
             delivery = Delivery(kept, delivery.position, delivery.token, 0)
         parking.park(source, delivery, failure, str(headers.get(TYPE_ID) or ""))
 
@@ -159,12 +159,12 @@ def put_back(
     """
     if Capability.DELAY not in source.capabilities:
         delay = 0
-    written = None
+    again = None
     if headers:
         headers = {**headers, RETRY_NUMBER: number(headers.get(RETRY_NUMBER)) + 1}
         headers.setdefault(FIRST_FAILED, _claimed_at(delivery))
-        written = writing.headers(headers)
-    source.requeue(delivery, delivery.envelope.postponed(delay, written))
+        again = writing.headers(headers)
+    source.requeue(delivery, delivery.envelope.postponed(delay, again))
     return delay
 
 

@@ -132,7 +132,6 @@ class Messaging:
             self._final_failure(),
             self.dead_letters,
             Failure,
-            self._log,
         )
         recovery = Recovery(
             system,

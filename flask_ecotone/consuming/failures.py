@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import typing as t
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from ..system.endpoint import Endpoint
 from .final_failures import class_name
 from .final_failures import expires_within
 from .final_failures import FinalFailures
+from .final_failures import LogLine
 from .final_failures import number
 from .final_failures import put_back
 from .final_failures import without_retries
@@ -143,8 +145,8 @@ class Recovery:
         error: BaseException,
         *,
         may_retry: bool = True,
-    ) -> None:
-        """Do with a failed message what is to be done.
+    ) -> LogLine | None:
+        """Do with a failed message what is to be done, and return what to log.
 
         :param may_retry: Whether another attempt could end otherwise.
         :raises GivenBackError: It is to be given back.
@@ -162,15 +164,13 @@ class Recovery:
         if delay is not None:
             writing = self._system.writing
             delay = put_back(source, delivery, headers, delay, writing)
-            self._log.warning(
+            return _warning(
                 "The message %s for %s failed and is tried again in %.1f s (%s).",
-                delivery.envelope.message_id,
-                delivery.envelope.endpoint_id,
+                delivery,
                 delay / 1000,
                 said,
             )
-            return
-        self._give_up(handler.dead_letter, source, delivery, error, headers)
+        return self._give_up(handler.dead_letter, source, delivery, error, headers)
 
     def _give_up(
         self,
@@ -179,24 +179,19 @@ class Recovery:
         delivery: Delivery,
         error: BaseException,
         headers: dict[str, t.Any],
-    ) -> None:
+    ) -> LogLine | None:
         if target == NULL_CHANNEL:
             source.discard(delivery)
-            self._log.warning(
-                "The message %s for %s failed and was given up: %s.",
-                delivery.envelope.message_id,
-                delivery.envelope.endpoint_id,
-                told(error),
-            )
-            return
+            text = "The message %s for %s failed and was given up: %s."
+            return _warning(text, delivery, told(error))
         strategy = None
         if target == DEAD_LETTER_CHANNEL:
             strategy = FinalFailure.DEAD_LETTER
         elif target is not None and self._notify(
             target, source, delivery, error, headers
         ):
-            return
-        self._final.end(source, delivery, error, headers, strategy)
+            return None
+        return self._final.end(source, delivery, error, headers, strategy)
 
     def _notify(
         self,
@@ -299,6 +294,12 @@ def _configured(
         default = next(iter(by_name))
     by_name.setdefault(fallback.error_channel, fallback)
     return by_name, default or fallback.error_channel
+
+
+def _warning(text: str, delivery: Delivery, *values: t.Any) -> LogLine:
+    envelope = delivery.envelope
+    values = envelope.message_id, envelope.endpoint_id, *values
+    return LogLine(logging.WARNING, text, values)
 
 
 def _settling(source: Source, delivery: Delivery) -> Callable[[], bool]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import typing as t
 from collections.abc import Callable
-from logging import Logger
+from dataclasses import dataclass
 
 from ..channels.protocols import Capability
 from ..channels.protocols import Delivery
@@ -40,6 +41,19 @@ class GivenBackError(Exception):
         self.stops = stops
 
 
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """What to log once that what was done with a message is committed.
+
+    :param level: One of those of :mod:`logging`.
+    :param values: What the text is formatted with.
+    """
+
+    level: int
+    text: str
+    values: tuple[t.Any, ...]
+
+
 class Parking(t.Protocol):
     """Keeps messages that failed for good."""
 
@@ -64,13 +78,11 @@ class FinalFailures:
         default: FinalFailure,
         parking: Parking | None,
         failure: Callable[..., t.Any],
-        logger: Logger,
     ) -> None:
         self._writing = writing
         self._default = default
         self._parking = parking
         self._failure = failure
-        self._log = logger
 
     def can_wait(self, source: Source) -> bool:
         """Whether what fails can be ended a little later: it doesn't keep its place."""
@@ -84,8 +96,8 @@ class FinalFailures:
         error: BaseException,
         headers: dict[str, t.Any],
         strategy: FinalFailure | None = None,
-    ) -> None:
-        """Do with a message what is said.
+    ) -> LogLine:
+        """Do with a message what is said, and return what to log.
 
         :param headers: Its headers; empty if they can't be read.
         :param strategy: What is said for this message, whatever the channel says.
@@ -98,19 +110,19 @@ class FinalFailures:
         what = f"The message {envelope.message_id} for {envelope.endpoint_id}"
         if strategy is FinalFailure.DEAD_LETTER and self._parking is not None:
             self._park(self._parking, source, delivery, error, headers)
-            self._log.error("%s failed for good and was parked: %s", what, said)
+            became = "was parked"
         elif strategy is FinalFailure.IGNORE:
             source.discard(delivery)
-            self._log.error("%s failed for good and was removed: %s", what, said)
+            became = "was removed"
         elif strategy in (FinalFailure.RELEASE, FinalFailure.STOP):
             stops = strategy is FinalFailure.STOP
             text = f"{what} failed for good and is given back: {said}"
             raise GivenBackError(text, stops=stops) from error
         else:
             wait = self._resend(source, delivery, headers)
-            self._log.error(
-                "%s failed for good and comes back in %.1f s: %s", what, wait, said
-            )
+            became = f"comes back in {wait:.1f} s"
+        values = what, became, said
+        return LogLine(logging.ERROR, "%s failed for good and %s: %s", values)
 
     def _resend(
         self, source: Source, delivery: Delivery, headers: dict[str, t.Any]

@@ -135,7 +135,6 @@ class Messaging:
             self._final_failure(),
             self.dead_letters,
             Failure,
-            self._log,
         )
         databases = self._databases
         header = None if databases is None else databases.tenant_header

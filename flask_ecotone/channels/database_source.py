@@ -17,6 +17,7 @@ import sqlalchemy.exc as sa_exc
 
 from ..errors import LeaseLostError
 from ..message import new_id
+from ..storage.apart import added
 from ..storage.apart import apart
 from ..storage.apart import gathered
 from ..storage.deduplication import Handled
@@ -101,7 +102,7 @@ class DatabaseSource:
 
     :param channel: The name of the channel.
     :param tenant: Whose database it is.
-    :param insert: Inserts a message into a channel.
+    :param insert: Inserts messages into a channel.
     """
 
     capabilities: Capability = CAPABILITIES
@@ -117,7 +118,7 @@ class DatabaseSource:
         max_deliveries: int,
         is_batched: bool,
         on_exhausted: FinalFailure | None,
-        insert: Callable[[sa.Connection, str, Envelope], None],
+        insert: Callable[[sa.Connection, str, Sequence[Envelope]], None],
     ) -> None:
         self.channel = channel
         self.tenant = tenant
@@ -233,7 +234,7 @@ class DatabaseSource:
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Remove messages, in the transaction of the session."""
-        self._joined(lambda connection: self._acknowledge(connection, deliveries))
+        self._joined(lambda connection: self.remove(connection, deliveries))
 
     def settle(self, delivery: Delivery) -> bool:
         """Remove a message and note that it was handled, in the session."""
@@ -243,7 +244,7 @@ class DatabaseSource:
         """Remove messages and note that they were handled, in the session."""
 
         def settle(connection: sa.Connection) -> None:
-            self._acknowledge(connection, deliveries)
+            self.remove(connection, deliveries)
             _HANDLED.note_all(connection, map(_noted, deliveries), are_new=True)
 
         self._joined(settle)
@@ -283,30 +284,35 @@ class DatabaseSource:
 
     def requeue(self, delivery: Delivery, envelope: Envelope) -> None:
         """Put a message back, changed, behind the others."""
+        added(self.engine, self._replace, (delivery, envelope))
 
-        def replace(connection: sa.Connection) -> None:
-            self.remove(connection, delivery)
-            self._insert(connection, self.channel, envelope)
-
-        apart(self.engine, replace)
+    def _replace(
+        self, connection: sa.Connection, changes: Sequence[tuple[Delivery, Envelope]]
+    ) -> None:
+        self.remove(connection, [delivery for delivery, _ in changes])
+        self._insert(connection, self.channel, [envelope for _, envelope in changes])
 
     def at_once(self) -> AbstractContextManager[None]:
-        """Have messages put back, parked or given up in one transaction."""
+        """Have messages put back, parked or given up in one transaction.
+
+        :raises LeaseLostError: One of them isn't ours any more.
+        """
         return gathered(self.engine)
 
     def discard(self, delivery: Delivery) -> None:
         """Remove a message that is given up."""
-        apart(self.engine, lambda connection: self.remove(connection, delivery))
+        added(self.engine, self.remove, delivery)
 
-    def remove(self, connection: sa.Connection, delivery: Delivery) -> None:
-        """Remove a message in a transaction of the caller.
+    def remove(self, connection: sa.Connection, deliveries: Sequence[Delivery]) -> None:
+        """Remove messages in a transaction of the caller.
 
-        :raises LeaseLostError: It isn't ours any more.
+        :raises LeaseLostError: One of them isn't ours any more.
         """
-        values = {"position": delivery.position, "held": delivery.token}
         renew_plans(connection)
-        if connection.execute(_REMOVE, values).rowcount != 1:
-            raise LeaseLostError(self.channel, delivery.envelope.message_id)
+        for token, group in _by_token(deliveries).items():
+            ids = [delivery.position for delivery in group]
+            if remove_all(connection, token, ids) != len(ids):
+                raise LeaseLostError(self.channel, group[0].envelope.message_id)
 
     def status(self) -> ChannelStatus:
         """Return what lies in the source."""
@@ -328,14 +334,6 @@ class DatabaseSource:
         """Remove everything and return how much it was."""
         values = {"of_channel": self.channel}
         return self._apart(lambda one: one.execute(_PURGE, values).rowcount)
-
-    def _acknowledge(
-        self, connection: sa.Connection, deliveries: Sequence[Delivery]
-    ) -> None:
-        for token, group in _by_token(deliveries).items():
-            ids = [delivery.position for delivery in group]
-            if remove_all(connection, token, ids) != len(ids):
-                raise LeaseLostError(self.channel, group[0].envelope.message_id)
 
     def _settle(self, connection: sa.Connection, delivery: Delivery) -> bool:
         values = {

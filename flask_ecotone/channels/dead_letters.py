@@ -19,6 +19,7 @@ from ..decorators.asynchronous import milliseconds
 from ..errors import MessagingError
 from ..message import FIRST_FAILED
 from ..message import REPLAYS
+from ..storage.apart import added
 from ..storage.apart import apart
 from ..storage.tables import dead_letters
 from ..storage.tables import ensure
@@ -30,6 +31,7 @@ from .filters import conditions
 from .opening import Databases
 from .parking import Failure
 from .parking import headers_of
+from .parking import Letter
 from .parking import store
 from .protocols import Capability
 from .protocols import Channel
@@ -99,22 +101,25 @@ class DeadLetter:
         """
         while isinstance(source, GatedSource):
             source = source.source
-        channel, joined = source.channel, None
-        if isinstance(source, DatabaseSource):
-            if Capability.TRANSACTIONAL in source.capabilities:
-                joined = source
+        letter = Letter(source.channel, delivery.envelope, failure, message_type)
+        if isinstance(source, DatabaseSource) and (
+            Capability.TRANSACTIONAL in source.capabilities
+        ):
+            engine = self._engine(source.tenant)
+            added(engine, self._move, (source, delivery, letter))
+            return
+        tenant = self._databases.tenant_named(headers_of(delivery.envelope))
+        apart(self._engine(tenant), lambda connection: store(connection, [letter]))
+        source.acknowledge([delivery])
 
-        def move(connection: sa.Connection) -> None:
-            if joined is not None:
-                joined.remove(connection, delivery)
-            store(connection, channel, delivery.envelope, failure, message_type)
-
-        tenant = source.tenant
-        if joined is None:
-            tenant = self._databases.tenant_named(headers_of(delivery.envelope))
-        apart(self._engine(tenant), move)
-        if joined is None:
-            source.acknowledge([delivery])
+    def _move(
+        self,
+        connection: sa.Connection,
+        parked: Sequence[tuple[DatabaseSource, Delivery, Letter]],
+    ) -> None:
+        for source, group in groupby(parked, key=lambda each: each[0]):
+            source.remove(connection, [delivery for _, delivery, _ in group])
+        store(connection, [letter for _, _, letter in parked])
 
     def list(
         self,

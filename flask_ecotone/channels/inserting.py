@@ -51,13 +51,20 @@ def insert(
     """
     if connection.dialect.name in ("mysql", "mariadb"):
         _check_sizes(connection, channel, envelopes)
+    insert_unchecked(connection, channel, envelopes)
+
+
+def insert_unchecked(
+    connection: sa.Connection, channel: str, envelopes: Sequence[Envelope]
+) -> None:
+    """Insert messages that are in the database already."""
     if len(envelopes) == 1:
-        insert_one(connection, channel, envelopes[0])
+        _insert_one(connection, channel, envelopes[0])
     elif envelopes:
         _insert_many(connection, channel, envelopes)
 
 
-def insert_one(connection: sa.Connection, channel: str, envelope: Envelope) -> None:
+def _insert_one(connection: sa.Connection, channel: str, envelope: Envelope) -> None:
     """Insert a message; the database says what time it is."""
     if envelope.time_to_live is not None:
         # Its life begins now, or when it is due: that is to be known before.

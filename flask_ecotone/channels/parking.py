@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import typing as t
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -53,6 +54,9 @@ _again: dict[str, t.Any] = {
     "last_failed_at": now_ms(),
 }
 #: For databases that can't do both with one statement.
+_KNOWN = sa.select(_d.digest).where(
+    _d.digest.in_(sa.bindparam("digests", expanding=True))
+)
 _FAILED_AGAIN = sa.update(dead_letters).where(_d.digest == _digest).values(_again)
 _FAILED = sa.insert(dead_letters).values(_kept)
 _UPSERTS: dict[str, t.Any] = {
@@ -78,37 +82,52 @@ class Failure:
     first_failed_at: int | None = None
 
 
-def store(
-    connection: sa.Connection,
-    channel: str,
-    envelope: Envelope,
-    failure: Failure,
-    message_type: str,
-) -> None:
-    """Keep a message that failed for good, or note that it did so once more.
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message that failed for good.
 
     :param channel: Where it came from.
     """
+
+    channel: str
+    envelope: Envelope
+    failure: Failure
+    message_type: str
+
+
+def store(connection: sa.Connection, letters: Sequence[Letter]) -> None:
+    """Keep messages that failed for good, or note that they did so once more."""
+    rows = [_row(each) for each in letters]
+    upsert = _UPSERTS.get(connection.dialect.name)
+    if upsert is not None:
+        connection.execute(upsert, rows)
+        return
+    digests = [row["known_digest"] for row in rows]
+    known = set(connection.scalars(_KNOWN, {"digests": digests}))
+    again = [row for row in rows if row["known_digest"] in known]
+    first = [row for row in rows if row["known_digest"] not in known]
+    if again:
+        connection.execute(_FAILED_AGAIN, again)
+    if first:
+        connection.execute(_FAILED, first)
+
+
+def _row(letter: Letter) -> dict[str, t.Any]:
+    envelope, failure = letter.envelope, letter.failure
     key = f"{envelope.message_id}\0{envelope.endpoint_id}".encode()
-    digest = hashlib.sha256(key).digest()
-    values: dict[str, t.Any] = {
-        "channel": channel,
-        "message_type": storable(message_type, 255),
+    return {
+        "channel": letter.channel,
+        "message_type": storable(letter.message_type, 255),
         **said_of(failure),
         "headers": envelope.headers,
         "body": envelope.body,
         "failed_attempts": failure.attempts,
-        "known_digest": digest,
+        "known_digest": hashlib.sha256(key).digest(),
         "message_id": envelope.message_id,
         "endpoint_id": envelope.endpoint_id,
         "replays": _replays(envelope),
         "failed_first": failure.first_failed_at,
     }
-    upsert = _UPSERTS.get(connection.dialect.name)
-    if upsert is not None:
-        connection.execute(upsert, values)
-    elif not connection.execute(_FAILED_AGAIN, values).rowcount:
-        connection.execute(_FAILED, values)
 
 
 def said_of(failure: Failure) -> dict[str, str]:

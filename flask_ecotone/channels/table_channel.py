@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ..storage.tables import create
 from ..storage.tables import missing
 from .database_source import DatabaseSource
-from .inserting import insert_one
+from .inserting import insert_unchecked
 from .opening import Databases
 
 
@@ -63,7 +63,7 @@ class TableChannel:
                 self.name,
                 tenant,
                 self._databases,
-                insert=insert_one,
+                insert=insert_unchecked,
                 **self._options,
             )
         self._sources = found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from .final_failures import class_name
 from .final_failures import GivenBackError
 from .forwarding import in_tenant
 from .naming import named
+from .tracebacks import written
 
 _R = t.TypeVar("_R")
 
@@ -115,7 +115,9 @@ class BusFailures:
             else:
                 said = route.retry or ErrorChannelMark(name=route.channel)
                 addressee = replace(endpoint, recovery=said)
-                self._recovery.fail(origin, delivery, addressee, error)
+                line = self._recovery.fail(origin, delivery, addressee, error)
+                if line is not None:
+                    line.write(self._log)
         except GivenBackError:
             return False
         except Exception as failure:
@@ -172,8 +174,7 @@ class BusFailures:
 
     def failure(self, error: Exception) -> Failure:
         """Return an error in writing."""
-        said = "".join(traceback.format_exception(error))
-        return Failure(class_name(error), str(error), said, 1)
+        return Failure(class_name(error), str(error), written(error), 1)
 
     def _written(
         self, route: ErrorRoute, endpoint: Endpoint, message: Message

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import random
-import traceback
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -37,10 +37,12 @@ from ..system.endpoint import Endpoint
 from .final_failures import class_name
 from .final_failures import expires_within
 from .final_failures import FinalFailures
+from .final_failures import LogLine
 from .final_failures import number
 from .final_failures import put_back
 from .final_failures import without_retries
 from .naming import named
+from .tracebacks import written
 
 _DEFAULT_RETRY = RetryTemplate(initial=1000, multiplier=10.0, max_attempts=3)
 
@@ -148,8 +150,8 @@ class Recovery:
         error: BaseException,
         *,
         may_retry: bool = True,
-    ) -> None:
-        """Do with a failed message what is to be done.
+    ) -> LogLine | None:
+        """Do with a failed message what is to be done, and return what to log.
 
         :param may_retry: Whether another attempt could end otherwise.
         :raises GivenBackError: It is to be given back.
@@ -167,14 +169,12 @@ class Recovery:
         if delay is not None:
             writing = self._system.writing
             delay = put_back(source, delivery, headers, delay, writing)
-            self._log.warning(
+            return LogLine(
+                logging.WARNING,
                 "%s failed and is tried again in %.1f s (%s).",
-                named(source, delivery, self._tenant_header),
-                delay / 1000,
-                said,
+                (named(source, delivery, self._tenant_header), delay / 1000, said),
             )
-            return
-        self._give_up(handler.dead_letter, source, delivery, error, headers)
+        return self._give_up(handler.dead_letter, source, delivery, error, headers)
 
     def _give_up(
         self,
@@ -183,24 +183,21 @@ class Recovery:
         delivery: Delivery,
         error: BaseException,
         headers: dict[str, t.Any],
-    ) -> None:
+    ) -> LogLine | None:
         if target == NULL_CHANNEL:
             source.discard(delivery)
-            self._log.warning(
-                "%s failed and was given up: %s.",
-                named(source, delivery, self._tenant_header),
-                told(error),
-            )
-            return
+            what = named(source, delivery, self._tenant_header)
+            text = "%s failed and was given up: %s."
+            return LogLine(logging.WARNING, text, (what, told(error)))
         strategy = None
         if target == DEAD_LETTER_CHANNEL:
             strategy = FinalFailure.DEAD_LETTER
         elif target is not None and self._notify(
             target, source, delivery, error, headers
         ):
-            return
+            return None
         what = named(source, delivery, self._tenant_header)
-        self._final.end(source, delivery, error, headers, what, strategy)
+        return self._final.end(source, delivery, error, headers, what, strategy)
 
     def _notify(
         self,
@@ -218,7 +215,7 @@ class Recovery:
             source.channel,
             class_name(error),
             str(error),
-            "".join(traceback.format_exception(error)),
+            written(error),
             number(headers.get(RETRY_NUMBER)) + 1,
             headers,
             envelope.body,

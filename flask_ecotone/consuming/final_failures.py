@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
-import traceback
 import typing as t
 from collections.abc import Callable
+from dataclasses import dataclass
 from logging import Logger
 
 from ..channels.protocols import Capability
@@ -18,6 +19,7 @@ from ..message import FIRST_FAILED
 from ..message import RETRY_NUMBER
 from ..message import TYPE_ID
 from ..storage.failures import told
+from .tracebacks import written
 
 #: When what is sent again comes back: later each time.
 _RESENDING: t.Final = RetryTemplate(1000, 2.0, 600_000, None)
@@ -38,6 +40,23 @@ class GivenBackError(Exception):
     def __init__(self, text: str, *, stops: bool) -> None:
         super().__init__(text)
         self.stops = stops
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """What to log once that what was done with a message is committed.
+
+    :param level: One of those of :mod:`logging`.
+    :param values: What the text is formatted with.
+    """
+
+    level: int
+    text: str
+    values: tuple[t.Any, ...]
+
+    def write(self, logger: Logger) -> None:
+        """Log it."""
+        logger.log(self.level, self.text, *self.values)
 
 
 class Parking(t.Protocol):
@@ -64,13 +83,11 @@ class FinalFailures:
         default: FinalFailure,
         parking: Parking | None,
         failure: Callable[..., t.Any],
-        logger: Logger,
     ) -> None:
         self._writing = writing
         self._default = default
         self._parking = parking
         self._failure = failure
-        self._log = logger
 
     def can_wait(self, source: Origin) -> bool:
         """Whether what fails can be ended a little later: it doesn't keep its place."""
@@ -85,8 +102,8 @@ class FinalFailures:
         headers: dict[str, t.Any],
         what: str,
         strategy: FinalFailure | None = None,
-    ) -> None:
-        """Do with a message what is said.
+    ) -> LogLine:
+        """Do with a message what is said, and return what to log.
 
         :param headers: Its headers; empty if they can't be read.
         :param what: What logs call it.
@@ -98,19 +115,19 @@ class FinalFailures:
         said = f"{class_name(error)}: {told(error)}"
         if strategy is FinalFailure.DEAD_LETTER and self._parking is not None:
             self._park(self._parking, source, delivery, error, headers)
-            self._log.error("%s failed for good and was parked: %s", what, said)
+            became = "was parked"
         elif strategy is FinalFailure.IGNORE:
             source.discard(delivery)
-            self._log.error("%s failed for good and was removed: %s", what, said)
+            became = "was removed"
         elif strategy in (FinalFailure.RELEASE, FinalFailure.STOP):
             stops = strategy is FinalFailure.STOP
             text = f"{what} failed for good and is given back: {said}"
             raise GivenBackError(text, stops=stops) from error
         else:
             wait = self._resend(source, delivery, headers)
-            self._log.error(
-                "%s failed for good and comes back in %.1f s: %s", what, wait, said
-            )
+            became = f"comes back in {wait:.1f} s"
+        values = what, became, said
+        return LogLine(logging.ERROR, "%s failed for good and %s: %s", values)
 
     def _resend(
         self, source: Origin, delivery: Delivery, headers: dict[str, t.Any]
@@ -133,13 +150,13 @@ class FinalFailures:
         failure = self._failure(
             class_name(error),
             str(error),
-            "".join(traceback.format_exception(error)),
+            written(error),
             max(attempts, delivery.attempts),
             number(headers.get(FIRST_FAILED), _LATEST) or None,
         )
         if headers:
-            written = self._writing.headers(without_retries(headers))
-            kept = delivery.envelope.postponed(0, written)
+            again = self._writing.headers(without_retries(headers))
+            kept = delivery.envelope.postponed(0, again)
             delivery = Delivery(kept, delivery.position, delivery.token, 0)
         parking.park(source, delivery, failure, str(headers.get(TYPE_ID) or ""))
 
@@ -159,12 +176,12 @@ def put_back(
     """
     if Capability.DELAY not in source.capabilities:
         delay = 0
-    written = None
+    again = None
     if headers:
         headers = {**headers, RETRY_NUMBER: number(headers.get(RETRY_NUMBER)) + 1}
         headers.setdefault(FIRST_FAILED, _claimed_at(delivery))
-        written = writing.headers(headers)
-    source.requeue(delivery, delivery.envelope.postponed(delay, written))
+        again = writing.headers(headers)
+    source.requeue(delivery, delivery.envelope.postponed(delay, again))
     return delay
 
 

@@ -32,6 +32,7 @@ from .environment import Environment
 from .environment import OutageError
 from .failures import Recovery
 from .final_failures import GivenBackError
+from .final_failures import LogLine
 from .forwarding import Forwarding
 from .forwarding import in_tenant
 from .naming import named
@@ -233,11 +234,12 @@ class Processor:
             raise self._outage(error) from error
 
     def _put_away_at_once(self, source: Source, failed: Sequence[Failed]) -> bool:
+        lines: list[LogLine | None] = []
         try:
             with source.at_once():
                 for each in failed:
                     try:
-                        self._recover(source, each)
+                        lines.append(self._recover(source, each))
                     except LeaseLostError as lost:
                         self._log.warning("%s", lost)
         except Exception as error:
@@ -245,6 +247,8 @@ class Processor:
                 raise
             self._log.info("What failed is seen to one by one: %s", told(error))
             return False
+        for line in lines:
+            self._tell(line)
         return True
 
     def fail(self, source: Source, delivery: Delivery, error: BaseException) -> None:
@@ -368,7 +372,7 @@ class Processor:
 
     def _see_to(self, source: Source, failed: Failed) -> None:
         try:
-            self._recover(source, failed)
+            self._tell(self._recover(source, failed))
         except LeaseLostError as lost:
             self._log.warning("%s", lost)
         except GivenBackError:
@@ -383,14 +387,18 @@ class Processor:
                     named(source, failed.delivery, self._environment.tenant_header),
                 )
 
-    def _recover(self, source: Source, failed: Failed) -> None:
-        self._recovery.fail(
+    def _recover(self, source: Source, failed: Failed) -> LogLine | None:
+        return self._recovery.fail(
             source,
             failed.delivery,
             failed.endpoint,
             failed.error,
             may_retry=failed.may_retry,
         )
+
+    def _tell(self, line: LogLine | None) -> None:
+        if line is not None:
+            line.write(self._log)
 
 
 def _is_new() -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import threading
-import traceback
 import typing as t
 from collections.abc import Callable
 from collections.abc import Generator
@@ -35,6 +34,7 @@ from .environment import Environment
 from .environment import OutageError
 from .failures import FailedMessage
 from .final_failures import class_name
+from .tracebacks import written
 
 T = t.TypeVar("T")
 
@@ -337,7 +337,7 @@ class Schedules:
             channel=endpoint.id,
             error_class=class_name(error),
             error_message=str(error),
-            traceback="".join(traceback.format_exception(error)),
+            traceback=written(error),
             attempts=1,
             headers=headers,
             body=b"",

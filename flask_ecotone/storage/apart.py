@@ -16,6 +16,7 @@ import sqlalchemy.exc as sa_exc
 from .failures import is_transient
 
 _R = t.TypeVar("_R")
+_Item = t.TypeVar("_Item")
 
 #: How often something is begun that loses its races, as MariaDB's index locks have it.
 _ATTEMPTS = 5
@@ -55,6 +56,10 @@ def apart(
         return work(connection)
 
 
+#: Writes items of a kind, all at once.
+_Write = Callable[[sa.Connection, list[_Item]], None]
+
+
 class _Gathering:
     """The transaction that short ones of an engine become, once there is a first."""
 
@@ -62,6 +67,14 @@ class _Gathering:
         self.engine = engine
         self.ending = ExitStack()
         self._connection: sa.Connection | None = None
+        self._waiting: dict[_Write[t.Any], list[t.Any]] = {}
+
+    def add(self, write: _Write[_Item], item: _Item) -> None:
+        self._waiting.setdefault(write, []).append(item)
+
+    def write(self) -> None:
+        for write, items in self._waiting.items():
+            write(self.connection(), items)
 
     def connection(self) -> sa.Connection:
         if self._connection is None:
@@ -77,6 +90,7 @@ _gathering: ContextVar[_Gathering | None] = ContextVar("gathering", default=None
 def gathered(engine: sa.Engine) -> Iterator[None]:
     """Do together what is done apart in the context: it is committed at the end.
 
+    What is :func:`added` is written then.
     What raises an exception that the context doesn't see must not have written before.
     Nor is anything repeated that lost a race: then all of it is rolled back.
     """
@@ -85,8 +99,21 @@ def gathered(engine: sa.Engine) -> Iterator[None]:
     try:
         with gathering.ending:
             yield
+            gathering.write()
     finally:
         _gathering.reset(token)
+
+
+def added(engine: sa.Engine, write: _Write[_Item], item: _Item) -> None:
+    """Write something apart, or along with all else that is gathered.
+
+    :param write: Writes any number of items, with as few statements as there can be.
+    """
+    gathering = _gathering.get()
+    if gathering is not None and gathering.engine is engine:
+        gathering.add(write, item)
+    else:
+        apart(engine, lambda connection: write(connection, [item]))
 
 
 @contextmanager

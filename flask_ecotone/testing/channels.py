@@ -21,6 +21,7 @@ from ..consuming import Worker
 from ..consuming.environment import Environment
 from ..consuming.failures import Recovery
 from ..consuming.final_failures import FinalFailures
+from ..consuming.final_failures import LogLine
 from ..consuming.processing import Processor
 from ..definitions import AsynchronousMark
 from ..definitions import inherited_mark_of
@@ -205,7 +206,7 @@ class _Raising(Recovery):
 
     def __init__(self, system: MessagingSystem, failures: list[BaseException]) -> None:
         parks = FinalFailure.DEAD_LETTER
-        final = FinalFailures(system.writing, parks, self, _nothing, _log)
+        final = FinalFailures(system.writing, parks, self, _nothing)
         super().__init__(system, (), None, {}, final, _never, _log)
         self._failures = failures
         #: What the message at hand has failed with.
@@ -219,14 +220,14 @@ class _Raising(Recovery):
         error: BaseException,
         *,
         may_retry: bool = True,
-    ) -> None:
+    ) -> LogLine | None:
         """Do what the handler says about failures, or else raise the error."""
         self._error = error
         if endpoint is not None and endpoint.recovery is not None:
-            super().fail(source, delivery, endpoint, error, may_retry=may_retry)
-            return
+            return super().fail(source, delivery, endpoint, error, may_retry=may_retry)
         self._failures.append(error)
         source.discard(delivery)
+        return None
 
     def park(
         self, source: Origin, delivery: Delivery, failure: t.Any, message_type: str

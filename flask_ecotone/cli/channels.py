@@ -13,6 +13,7 @@ from ..channels.protocols import Managed
 from ..errors import UnknownChannelError
 from ..messaging import Messaging
 from .group import ecotone_cli
+from .tenants import check_tenant
 from .writer import print_table
 
 
@@ -80,6 +81,8 @@ def delete_command(
     The table of database channels stays: they share it. See 'flask ecotone database
     delete'.
     """
+    for tenant in tenants:
+        check_tenant(tenant)
     messaging = _messaging()
     rows: list[Sequence[object]] = []
     chosen = _chosen(messaging, names)

@@ -23,7 +23,7 @@ from .targets import named
 from .targets import Target
 from .targets import target_options
 from .targets import targets_and_binds
-from .targets import tenancy
+from .tenants import tenancy
 from .writer import print_table
 
 _Command = t.TypeVar("_Command", bound=Callable[..., t.Any])

@@ -7,6 +7,7 @@ import datetime
 import json
 import typing as t
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import click
@@ -15,10 +16,13 @@ from flask import current_app
 from ..channels.dead_letters import DeadLetter
 from ..channels.dead_letters import ParkedMessage
 from ..errors import ConfigurationError
+from .filtering import check_channel
+from .filtering import check_endpoint
 from .group import ecotone_cli
 from .targets import for_each
 from .targets import target_options
 from .targets import targets
+from .tenants import check_tenant
 from .types import AGE
 from .types import JSON_OBJECT
 from .writer import print_table
@@ -70,7 +74,7 @@ def list_command(
         page_of = letters.list(_PAGE, page * _PAGE, tenant=tenant, **filters)
         found.extend((tenant, each) for each in page_of)
 
-    names = _each(tenants, all_tenants, read, "read")
+    names = _each(tenants, all_tenants, filters, read, "read")
     if as_json:
         _print_json(found)
     elif found:
@@ -145,7 +149,7 @@ def replay_all_command(
         left = None if left is None else left - count
         click.echo(f"{_prefix(tenant)}{count} put back.")
 
-    _each(tenants, all_tenants, replay, "replayed")
+    _each(tenants, all_tenants, filters, replay, "replayed")
 
 
 def _show_replay(
@@ -171,7 +175,7 @@ def _show_replay(
         more = f" The first {shown} are listed." if shown < count else ""
         said.append(f"{_prefix(tenant)}{count} would be put back.{more}")
 
-    names = _each(tenants, all_tenants, read, "read")
+    names = _each(tenants, all_tenants, filters, read, "read")
     if as_json:
         _print_json(found)
         return
@@ -260,9 +264,9 @@ def _delete_many(
         click.echo(f"{_prefix(tenant)}{number} deleted.")
 
     if not asks:
-        _each(tenants, all_tenants, delete, "cleaned up")
+        _each(tenants, all_tenants, filters, delete, "cleaned up")
         return
-    _each(tenants, all_tenants, count, "counted")
+    _each(tenants, all_tenants, filters, count, "counted")
     if last:
         click.confirm("Delete them?", abort=True)
         for_each(
@@ -288,7 +292,7 @@ def purge_command(
         count = letters.purge(older_than, tenant=tenant, **filters)
         click.echo(f"{_prefix(tenant)}{count} deleted.")
 
-    _each(tenants, all_tenants, purge, "purged")
+    _each(tenants, all_tenants, filters, purge, "purged")
 
 
 @deadletter.command("stats")
@@ -304,7 +308,7 @@ def stats_command(
     def count(letters: DeadLetter, tenant: str | None) -> None:
         found.extend((tenant, row) for row in letters.stats(tenant=tenant, **filters))
 
-    names = _each(tenants, all_tenants, count, "counted")
+    names = _each(tenants, all_tenants, filters, count, "counted")
     headings = ("channel", "endpoint_id", "error_class", "count")
     if as_json:
         rows = [
@@ -340,6 +344,8 @@ def _dead_letter(tenant: str | None) -> DeadLetter:
         )
     if tenant is None:
         targets((), False)
+    else:
+        check_tenant(tenant)
     state.databases.prepare(tenant)
     return t.cast(DeadLetter, messaging.dead_letters)
 
@@ -347,10 +353,23 @@ def _dead_letter(tenant: str | None) -> DeadLetter:
 def _each(
     tenants: Sequence[str],
     all_tenants: bool,
+    filters: Mapping[str, t.Any],
     act: Callable[[DeadLetter, str | None], None],
     done: str,
 ) -> Sequence[str | None]:
     names = targets(tenants, all_tenants)
+
+    def kept(column: int) -> set[str]:
+        return {
+            str(row[column])
+            for name in names
+            for row in _dead_letter(name).stats(tenant=name)
+        }
+
+    if filters["endpoint_id"] or filters["channel"]:
+        _dead_letter(names[0] if names else None)
+        check_channel(filters["channel"], lambda: kept(0))
+        check_endpoint(filters["endpoint_id"], lambda: kept(1))
     for_each(names, lambda name: act(_dead_letter(name), name), done)
     return names
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import click
 
 from ..storage import tables
+from ..storage.deduplication import is_noted
 from ..storage.deduplication import remove_expired
+from .filtering import check_endpoint
 from .group import ecotone_cli
 from .targets import engine_of
 from .targets import for_each
@@ -58,6 +61,11 @@ def remove_expired_command(
         flask ecotone deduplication remove-expired-messages --older-than 12h
     """
 
+    names = targets_and_binds(tenants, all_tenants)
+    check_endpoint(
+        endpoint, lambda: [] if endpoint is None else _noted(names, endpoint)
+    )
+
     def remove(name: Target) -> None:
         engine = engine_of(name)
         count = 0
@@ -66,4 +74,13 @@ def remove_expired_command(
         prefix = "" if name is None else f"{name}: "
         click.echo(f"{prefix}{count} removed.")
 
-    for_each(targets_and_binds(tenants, all_tenants), remove, "cleaned up")
+    for_each(names, remove, "cleaned up")
+
+
+def _noted(names: Sequence[Target], endpoint: str) -> Sequence[str]:
+    engines = [engine_of(name) for name in names]
+    is_there = any(
+        not tables.missing(engine, _DEDUPLICATION) and is_noted(engine, endpoint)
+        for engine in engines
+    )
+    return [endpoint] if is_there else []

@@ -13,6 +13,7 @@ from flask.cli import AppGroup
 
 from ..errors import EcotoneError
 from .headers import taking_headers
+from .tenants import check_tenant
 from .writer import print_table
 
 _NO_HANDLERS = (
@@ -156,6 +157,8 @@ def _schedules() -> list[dict[str, t.Any]]:
 
 
 def _list_channels(as_json: bool, tenants: tuple[str, ...]) -> None:
+    for tenant in tenants:
+        check_tenant(tenant)
     state = current_app.extensions["ecotone"]
     state.compile()
     found = [] if state.messaging is None else state.messaging.describe(tenants)

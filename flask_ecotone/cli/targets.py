@@ -14,8 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import ConfigurationError
 from ..errors import EcotoneError
-from ..tenancy import Tenancy
 from .group import ecotone_cli
+from .tenants import check_tenant
+from .tenants import tenancy
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,8 @@ def for_each(names: Sequence[_T], act: Callable[[_T], None], done: str) -> None:
     failed = []
     for name in names:
         try:
+            if isinstance(name, str):
+                check_tenant(name)
             act(name)
         except (EcotoneError, SQLAlchemyError) as error:
             if _shows_tracebacks():
@@ -136,20 +139,6 @@ def for_each(names: Sequence[_T], act: Callable[[_T], None], done: str) -> None:
             f"{len(failed)} of {len(names)} databases could not be {done}:"
             f" {', '.join(failed)}."
         )
-
-
-def tenancy() -> Tenancy:
-    """Return how the tenants of the application are activated.
-
-    :raises ConfigurationError: It has none.
-    """
-    found = current_app.extensions["ecotone"].tenancy
-    if found is None:
-        raise ConfigurationError(
-            "The application has no tenants. Use 'db.create_all()' or Flask-Migrate"
-            " for its one database."
-        )
-    return t.cast(Tenancy, found)
 
 
 def _shows_tracebacks() -> bool:

@@ -187,6 +187,13 @@ class Handled:
         return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
 
 
+def is_noted(engine: sa.Engine, endpoint_id: str) -> bool:
+    """Whether something is noted for an endpoint."""
+    query = sa.select(sa.literal(1)).where(_h.endpoint_id == storable(endpoint_id, 512))
+    found = apart(engine, lambda one: one.scalar(query.limit(1)))
+    return found is not None
+
+
 def remove_expired(
     engine: sa.Engine,
     older_than: timedelta,

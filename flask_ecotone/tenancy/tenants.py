@@ -196,6 +196,12 @@ class Tenants:
             " for this tenant or default connection name."
         )
 
+    def has(self, tenant: str) -> bool:
+        """Whether a tenant is mapped, and isn't left to the default connection."""
+        if tenant in self._added or tenant in self._mapped:
+            return True
+        return self._find is not None and self._find(tenant) is not None
+
     def place_of(self, connection: SQLAlchemyConnectionReference) -> t.Hashable:
         """Return what connections to the same database have in common.
 

@@ -12,7 +12,10 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.pool import NullPool
 
+from flask_ecotone import command_handler
+from flask_ecotone import CommandBus
 from flask_ecotone import DatabaseChannel
+from flask_ecotone import deduplicated
 from flask_ecotone import Ecotone
 from flask_ecotone import MultiTenantConfiguration
 from flask_ecotone import SQLAlchemyConnectionReference
@@ -25,6 +28,11 @@ from .test_deduplication import note
 from .test_deduplication import noted
 
 FEATURES = [feature.name for feature in tables.FEATURES]
+
+
+@deduplicated(key="order")
+class OrderBus(CommandBus):
+    """Handles each order once."""
 
 
 class Shop:
@@ -45,7 +53,9 @@ class Shop:
         db.init_app(self.app)
         db.Table("customers", sa.Column("id", sa.Integer, primary_key=True))
         extensions = [tenants] if tenants else []
-        Ecotone(self.app, packages=[], extensions=extensions, channels=channels)
+        self.ecotone = Ecotone(
+            self.app, packages=[], extensions=extensions, channels=channels
+        )
 
     def run(self, *arguments: str, code: int = 0) -> str:
         """Run a command and return its output."""
@@ -313,6 +323,31 @@ def test_expired_messages_are_removed(database_url: str) -> None:
     assert noted(engine) == {("c", "mail"), ("b", "report"), ("c", "report")}
     shop.clean_up("--older-than", "90m")
     assert noted(engine) == {("c", "mail"), ("b", "report")}
+
+
+def test_an_endpoint_that_nothing_is_noted_for_is_refused(database_url: str) -> None:
+    """Unless the code has it; one that is gone from the code may still be noted."""
+    shop = Shop(database_url)
+    said = shop.clean_up("--endpoint", "report", code=1)
+    assert "There is no endpoint 'report', neither in the code nor" in said
+    shop.setup("--initialize")
+    shop.clean_up("--endpoint", "report", code=1)
+    note(sa.create_engine(database_url, poolclass=NullPool), "a", "report")
+    assert shop.clean_up("--endpoint", "report") == "0 removed.\n"
+
+
+def test_an_endpoint_of_the_code_is_known(sqlite_url: str) -> None:
+    """A handler or a bus, also before something is noted for it."""
+
+    @command_handler("ship", endpoint_id="ship")
+    def ship() -> None: ...
+
+    shop = Shop(sqlite_url)
+    shop.ecotone.register(ship, OrderBus)
+    for endpoint in ("ship", f"{__name__}:OrderBus"):
+        assert shop.clean_up("--endpoint", endpoint) == "0 removed.\n"
+    said = shop.clean_up("--endpoint", "shop", code=1)
+    assert "Did you mean 'ship'?" in said
 
 
 @pytest.mark.parametrize("given", ["7", "d", "7y", "-1d", "1.5d", "٣d", "9" * 20 + "d"])

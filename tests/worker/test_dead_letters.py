@@ -143,7 +143,6 @@ def test_before_the_first_message_there_are_none(kitchen: Kitchen) -> None:
         (["--error", "ValueError", "--endpoint", "bake"], ["pie"]),
         (["--since", "1h"], ["cake", "pie", "7"]),
         (["--since", "0s"], []),
-        (["--channel", "grill"], []),
     ],
 )
 def test_filters_find_them(burnt: Kitchen, filter: list[str], found: t.Any) -> None:
@@ -155,6 +154,43 @@ def test_filters_find_them(burnt: Kitchen, filter: list[str], found: t.Any) -> N
             )
         )
     assert burnt.found(*filter) == found
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["list"],
+        ["stats"],
+        ["replay-all"],
+        ["replay-all", "--dry-run"],
+        ["delete", "--yes"],
+        ["purge", "--older-than", "0s"],
+    ],
+)
+def test_a_filter_by_a_name_that_nobody_has_is_refused(
+    burnt: Kitchen, command: list[str]
+) -> None:
+    """With what was probably meant; nothing is done."""
+    said = burnt(*command, "--endpoint", "baek", code=1)
+    assert "no endpoint 'baek'" in said and "Did you mean 'bake'?" in said
+    said = burnt(*command, "--channel", "stoves", code=1)
+    assert "no channel 'stoves'" in said and "Did you mean 'stove'?" in said
+    assert burnt.letters.count() == 3
+
+
+def test_dead_letters_of_what_is_gone_from_the_code_are_found(burnt: Kitchen) -> None:
+    """By the endpoint and the channel that they had."""
+    where = dead_letters.c.endpoint_id == "boil"
+    burnt.execute(
+        sa.update(dead_letters).where(where).values(endpoint_id="fry", channel="grill")
+    )
+    assert (
+        burnt.found("--endpoint", "fry") == burnt.found("--channel", "grill") == ["7"]
+    )
+    assert burnt.found("--endpoint", "boil") == []
+    assert "Did you mean 'grill'?" in burnt("list", "--channel", "grills", code=1)
+    assert burnt("delete", "--endpoint", "fry", "--yes") == "1 deleted.\n"
+    assert "no endpoint 'fry'" in burnt("list", "--endpoint", "fry", code=1)
 
 
 def test_a_page_has_twenty(kitchen: Kitchen) -> None:

@@ -77,10 +77,10 @@ class Depot:
             for number in numbers:
                 command_bus.send_with_routing(key, number, metadata=headers)
 
-    def flask(self, *arguments: str) -> str:
+    def flask(self, *arguments: str, code: int = 0) -> str:
         """Run a command of ``flask ecotone``."""
         result = self.app.test_cli_runner().invoke(args=["ecotone", *arguments])
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == code, result.output
         return str(result.output)
 
     def work(self, *names: str) -> list[int]:
@@ -115,6 +115,16 @@ def test_a_dead_letter_goes_back_to_where_it_came_from(
     assert depot.flask("deadletter", "replay-all") == "3 put back.\n"
     assert depot.work(name) == [0, 1, 2]
     assert "no dead letters" in depot.flask("deadletter", "list")
+
+
+def test_dead_letters_are_filtered_by_the_channel_they_lay_in(depot: Depot) -> None:
+    """One that is made of others is told from one that isn't there."""
+    for name, parts in (("vans", "red, blue, green"), ("far", "green, gates")):
+        said = depot.flask("deadletter", "list", "--channel", name, code=1)
+        assert f"{name!r} has no messages of its own: it is made of {parts}." in said
+    said = depot.flask("deadletter", "list", "--channel", "blu", code=1)
+    assert "There is no channel 'blu'" in said and "Did you mean 'blue'?" in said
+    assert "no dead letters" in depot.flask("deadletter", "list", "--channel", "red")
 
 
 def test_one_worker_empties_all_of_them(depot: Depot) -> None:

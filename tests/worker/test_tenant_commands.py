@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+
+from flask_ecotone import MultiTenantConfiguration
 
 from .town import envelope
 from .town import Town
@@ -123,3 +126,49 @@ def test_channels_of_tenants_are_listed_and_emptied(terminal: Terminal) -> None:
     assert (len(town.queued("bind_a")), town.queued("bind_b")) == (2, [])
     terminal("channel", "delete", "letters", "bells", "--force")
     assert town.queued("bind_a") == []
+
+
+@pytest.mark.parametrize("default", [None, "bind_b"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("deadletter", "list"),
+        ("deadletter", "stats"),
+        ("deadletter", "show", "1"),
+        ("deadletter", "replay", "1"),
+        ("deadletter", "replay-all"),
+        ("deadletter", "edit", "1", "--body", "1"),
+        ("deadletter", "delete", "1"),
+        ("deadletter", "delete", "--all", "--yes"),
+        ("deadletter", "purge", "--older-than", "0s"),
+        ("list", "--channels"),
+        ("channel", "delete", "letters", "--force"),
+        ("database", "setup"),
+        ("database", "delete", "--force"),
+        ("deduplication", "remove-expired-messages"),
+    ],
+    ids=" ".join,
+)
+def test_a_tenant_that_is_not_mapped_is_refused(
+    tmp_path: Path, command: tuple[str, ...], default: str | None
+) -> None:
+    """With what was probably meant, also where the default connection would take it."""
+    urls: dict[str | None, str] = {
+        key: f"sqlite:///{tmp_path / key}.sqlite" for key in ("bind_a", "bind_b")
+    }
+    tenants = MultiTenantConfiguration("tenant", {"alma": "bind_a"}, default)
+    terminal = Terminal(Town(urls, tenants))
+    for given in (["--tenant", "alam"], ["--header", "tenant:alam"]):
+        said = terminal(*command, *given, code=1)
+        assert "Lack of mapping for tenant `alam`. Did you mean 'alma'?" in said
+        assert ("leave the tenant out" in said) is (default is not None)
+
+
+def test_tenants_that_a_function_knows_are_asked_for(tmp_path: Path) -> None:
+    """They can't be listed, and one that it doesn't know is refused all the same."""
+    url = f"sqlite:///{tmp_path / 'a.sqlite'}"
+    tenants = MultiTenantConfiguration("tenant", {"a": "bind_a"}.get)
+    terminal = Terminal(Town({"bind_a": url}, tenants))
+    assert "no dead letters" in terminal("deadletter", "list", "--tenant", "a")
+    said = terminal("deadletter", "list", "--tenant", "b", code=1)
+    assert "Lack of mapping for tenant `b`." in said

@@ -15,3 +15,4 @@ from .media_type import MediaType as MediaType
 from .media_type import MediaTypeConverter as MediaTypeConverter
 from .media_type import PYTHON as PYTHON
 from .media_type import TEXT as TEXT
+from .mismatches import mismatch as mismatch

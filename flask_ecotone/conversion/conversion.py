@@ -119,6 +119,20 @@ class Conversion:
 
         return decode
 
+    def verifier(self, target: t.Any) -> Callable[[bytes], object] | None:
+        """Return what raises :exc:`ConversionError` if JSON can't be read as a type.
+
+        ``None`` if converters of the application take part: they may do anything, and
+        are called when somebody wants the value.
+        """
+        json, python = MediaType.parse(JSON), MediaType.parse(PYTHON)
+        if self._is_mentioned_in(target) or any(
+            make().matches(bytes, json, target, python)
+            for make in self._media_type_converters
+        ):
+            return None
+        return lambda text: self._decode_json(text, target)
+
     def convert(self, value: t.Any, target: t.Any) -> t.Any:
         """Convert a Python value to a type; text becomes numbers and dates as needed.
 
@@ -220,7 +234,7 @@ class Conversion:
             return decoder.decode(text)
         except ConversionError:
             raise
-        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        except (msgspec.MsgspecError, NameError, TypeError, ValueError) as error:
             reason = str(error) if text else "there is nothing to read, not even null"
             raise ConversionError(
                 f"Can't read JSON as {type_name(target)}: {reason}."

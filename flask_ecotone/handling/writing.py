@@ -8,6 +8,7 @@ import importlib
 import sys
 import types
 import typing as t
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from ..conversion import Conversion
 from ..conversion import is_written
 from ..conversion import JSON
 from ..conversion import MediaType
+from ..conversion import mismatch
 from ..conversion import PYTHON
 from ..conversion import TEXT
 from ..conversion.conversion import Decoder
@@ -77,6 +79,8 @@ class Writing:
         self._names: dict[type, str] = {}
         self._classes: dict[str, type] = {}
         self._decoders: dict[type, Decoder] = {}
+        #: What finds out whether a class that was written as JSON can be read.
+        self._verifiers: dict[type, Callable[[bytes], object] | None] = {}
 
     def write(
         self, message: Message, endpoint_id: str, slip: Sequence[str] = ()
@@ -85,7 +89,8 @@ class Writing:
 
         :param endpoint_id: Whom it is for.
         :param slip: The channels that it passes after the first one.
-        :raises ConversionError: The payload or a header can't be written.
+        :raises ConversionError: The payload or a header can't be written, or what is
+            written couldn't be read.
         """
         values = dict(message.headers)
         delay = values.pop(DELIVERY_DELAY, None)
@@ -99,10 +104,13 @@ class Writing:
         if slip:
             values[ROUTING_SLIP] = list(slip)
         wait, due_at = _when(delay)
+        body = self._body(payload, media_type)
+        if _is_json(media_type):
+            self._verify(body, payload.__class__, endpoint_id)
         return Envelope(
             endpoint_id,
             values[MESSAGE_ID],
-            self._body(payload, media_type),
+            body,
             self.headers(values),
             wait,
             due_at,
@@ -186,6 +194,24 @@ class Writing:
                 f"The payload can't travel over a channel: {error}."
             ) from error
 
+    def _verify(self, body: bytes, cls: type, endpoint_id: str) -> None:
+        try:
+            verify = self._verifiers[cls]
+        except KeyError:
+            verify = None
+            if cls.__module__ != "builtins":
+                verify = self._conversion.verifier(cls)
+            self._verifiers[cls] = verify
+        if verify is None:
+            return
+        try:
+            verify(body)
+        except ConversionError as error:
+            raise ConversionError(
+                f"{cls.__qualname__} isn't sent to {endpoint_id!r}, where nobody could"
+                f" read it: {mismatch(error)}"
+            ) from error
+
     def _payload(
         self,
         envelope: Envelope,
@@ -203,9 +229,7 @@ class Writing:
             return body.decode() if cls is str else cls(body)
         if cls is type(None):
             return None
-        is_json = (
-            media_type in (None, JSON) or MediaType.parse(media_type).essence == JSON
-        )
+        is_json = media_type is None or _is_json(media_type)
         if cls.__module__ == "builtins" and is_json:
             return msgspec.json.decode(body, type=cls)
         decode = self._decoders.get(cls)
@@ -301,6 +325,10 @@ def slip_of(envelope: Envelope) -> Sequence[str]:
     if not isinstance(slip, list) or not all(isinstance(n, str) for n in slip):
         return ()
     return slip
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == JSON or MediaType.parse(media_type).essence == JSON
 
 
 def _package(module: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -135,6 +136,39 @@ class AppDatabases:
             return None
         place = tenancy.tenants.place_of(tenancy.tenants.connection_of(tenant))
         return self._places(tenancy).get(place, tenant)
+
+    def holders(self, tenants: Iterable[str]) -> set[str | None]:
+        """Return who is listed for the databases of tenants.
+
+        One that isn't mapped, or not any more, has none.
+        """
+        tenancy = self._tenancy()
+        if tenancy is None:
+            return set()
+        return {self.holder_of(each) for each in tenants if tenancy.tenants.has(each)}
+
+    def sharing(self, tenants: Iterable[str]) -> list[str | None]:
+        """Return who else has the database of one of some tenants.
+
+        ``None`` is whoever isn't mapped.
+        """
+        tenancy, wanted = self._tenancy(), set(tenants)
+        if tenancy is None:
+            return []
+        mapped = tenancy.tenants
+
+        def place(tenant: str) -> t.Hashable:
+            return mapped.place_of(mapped.connection_of(tenant))
+
+        places = set(map(place, wanted))
+        found: list[str | None] = []
+        if mapped.default is not None and mapped.place_of(mapped.default) in places:
+            found.append(None)
+        for tenant in mapped.names():
+            with suppress(EcotoneError):  # it has no database just now
+                if tenant not in wanted and place(tenant) in places:
+                    found.append(tenant)
+        return found
 
     def _places(self, tenancy: Tenancy) -> dict[t.Hashable, str | None]:
         tenants = tenancy.tenants

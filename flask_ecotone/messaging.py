@@ -198,7 +198,15 @@ class Messaging:
     @property
     def names(self) -> list[str]:
         """The names of channels that a worker can take from."""
-        return [n for n in self.channels.names if self.channels.get(n).sources()]
+        return self.names_for()
+
+    def names_for(self, tenants: Sequence[str] = ()) -> list[str]:
+        """Return the names of channels that a worker can take from.
+
+        :param tenants: Only those that have messages of these apart from others'.
+        """
+        taken = [n for n in self.channels.names if self.channels.get(n).sources()]
+        return [name for name in taken if not self._mixed(name, tenants)]
 
     def describe(self, tenants: Sequence[str] = ()) -> list[dict[str, t.Any]]:
         """Return what lies in the channels: a summary of plain values for each source.
@@ -259,13 +267,17 @@ class Messaging:
         """Return the sources of a channel.
 
         :param tenants: Whose databases are meant; if none is named, all of them.
-        :raises UnknownTenantError: One isn't mapped and there is no default.
         """
         sources = list(channel.sources())
         if not tenants or self._databases is None:
             return sources
-        holders = {self._databases.holder_of(tenant) for tenant in tenants}
+        holders = self._databases.holders(tenants)
         return [source for source in sources if source.tenant in holders]
+
+    def _mixed(self, name: str, tenants: Sequence[str]) -> list[str]:
+        """Return what a channel is made of that mixes the messages of all tenants."""
+        members = self.members_of(name, is_received=True)
+        return [m.name for m in members if not self.sources_of(m, tenants)]
 
     def _held(self, name: str) -> Channel:
         """Return the channel that a source belongs to, a dynamic one's own as well.
@@ -279,16 +291,39 @@ class Messaging:
                 return found
         return self.channels.get(name)
 
-    def sources(self, names: Sequence[str]) -> Callable[[], list[Source]]:
+    def sources(
+        self, names: Sequence[str], tenants: Sequence[str] = ()
+    ) -> Callable[[], list[Source]]:
         """Return what returns the sources of channels.
 
+        :param tenants: Whose messages are meant; if none is named, all of them.
         :raises UnknownChannelError: One of them isn't there.
+        :raises ConfigurationError: Messages of the tenants lie among those of others.
         """
         self.check_names(names, " to take messages from")
         if self._databases is not None and self.is_durable:
             self._databases.check_listed()
+        if tenants:
+            self._check_apart(names, tenants)
         found = [self.channels.get(name) for name in names]
-        return lambda: [source for channel in found for source in channel.sources()]
+        return lambda: [s for each in found for s in self.sources_of(each, tenants)]
+
+    def _check_apart(self, names: Sequence[str], tenants: Sequence[str]) -> None:
+        mixed = [each for name in names for each in self._mixed(name, tenants)]
+        if mixed:
+            raise ConfigurationError(
+                f"The channel {mixed[0]!r} has the messages of all tenants in one"
+                " place, so nobody can take only those of some. Leave the tenants out,"
+                " or take it by another worker."
+            )
+        sharing = [] if self._databases is None else self._databases.sharing(tenants)
+        if sharing:
+            others = ["whoever isn't mapped" if n is None else n for n in sharing]
+            raise ConfigurationError(
+                f"Messages of {', '.join(tenants)} lie in one database with those of"
+                f" {', '.join(others)}, so nobody can take only some of them. Name all"
+                " tenants of a database, or give each of them one of its own."
+            )
 
     def check_names(self, names: Sequence[str], purpose: str = "") -> None:
         """See that there are channels of some names.
@@ -331,10 +366,11 @@ class Messaging:
         outcome: Outcome | None = None,
         schedules: Schedules | None = None,
         timing: Timing | None = None,
+        tenants: Sequence[str] = (),
     ) -> Worker:
         """Return a worker of channels, and of schedules."""
         return Worker(
-            self.sources(names),
+            self.sources(names, tenants),
             self._processor,
             self._log,
             limits=limits,

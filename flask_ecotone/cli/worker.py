@@ -17,6 +17,7 @@ import click
 from flask import current_app
 
 from ..channels.listening import Listeners
+from ..channels.protocols import Source
 from ..configuration import memory_limit
 from ..consuming import Limits
 from ..consuming import Outcome
@@ -33,6 +34,7 @@ from .health import in_a_folder
 from .signalling import obeying
 from .supervised import Supervision
 from .supervising import Supervisor
+from .tenants import check_tenant
 from .types import switched
 
 #: Seconds between looks where nobody tells about messages, and where somebody does.
@@ -68,6 +70,12 @@ def _respelled(args: list[str], ctx: click.Context) -> Iterator[str]:
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--all", "all_channels", is_flag=True, help="All channels and schedules.")
 @click.option("--scheduled", is_flag=True, help="All schedules, besides.")
+@click.option(
+    "--tenant",
+    "tenants",
+    multiple=True,
+    help="Only messages of this tenant; may be repeated.",
+)
 @click.option(
     "--handled-message-limit",
     type=click.IntRange(0),
@@ -133,6 +141,7 @@ def run_command(
     names: tuple[str, ...],
     all_channels: bool,
     scheduled: bool,
+    tenants: tuple[str, ...],
     handled_message_limit: int,
     execution_time_limit: int,
     memory_limit: int | None,
@@ -149,6 +158,7 @@ def run_command(
     \b
         flask ecotone run orders
         flask ecotone run orders notifications --threads 4
+        flask ecotone run orders --tenant north --tenant south
         flask ecotone run --scheduled
         flask ecotone run --all --finish-when-no-messages
         flask ecotone run --all --cron
@@ -166,14 +176,9 @@ def run_command(
     stops the worker. Of --processes, one that has reached its memory limit is replaced.
     """
     messaging, schedules = _messaging(), current_app.extensions["ecotone"].schedules
-    if all_channels == bool(names or scheduled):
-        listed = ", ".join([*messaging.names, *schedules.ids]) or "none"
-        raise click.UsageError(f"Name channels, or say --all. There are: {listed}.")
-    ids = [n for n in schedules.ids if all_channels or scheduled or n in names]
+    names, ids = _chosen(messaging, names, all_channels, scheduled, tenants)
     timing, schedules = _timing(cron), _only(schedules, ids, cron)
-    names = tuple(dict.fromkeys(n for n in names if n not in ids))
-    names = tuple(messaging.names) if all_channels else names
-    messaging.sources(names)
+    sources = messaging.sources(names, tenants)
     limits = Limits(
         handled=handled_message_limit,
         execution_time=execution_time_limit / 1000,
@@ -186,10 +191,10 @@ def run_command(
         sys.exit(Supervisor(processes).run())
     stopping, outcome = Stopping(), Outcome()
     obey = obeying(stopping, outcome, is_supervised=bool(supervision))
-    listening = _listening(messaging, names, stopping)
+    listening = _listening(sources, names, stopping)
     with supervision.working(outcome), obey, listening as follow:
         messaging.prepare()
-        _announce(names, ids)
+        _announce(names, ids, tenants)
         health = None if health_file is None else HealthFile(health_file, _logger())
         interval = poll_interval or (_LISTENING_POLL if follow() else _POLL)
 
@@ -209,10 +214,37 @@ def run_command(
                 outcome=outcome,
                 schedules=schedules if ids else None,
                 timing=timing,
+                tenants=tenants,
             ).run()
 
         _work(work, threads, stopping, limits)
     _end(outcome, limits)
+
+
+def _chosen(
+    messaging: Messaging,
+    names: tuple[str, ...],
+    all_channels: bool,
+    scheduled: bool,
+    tenants: Sequence[str],
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the channels, and the schedules, that are meant."""
+    schedules = current_app.extensions["ecotone"].schedules.ids
+    for tenant in tenants:
+        check_tenant(tenant)
+    if all_channels == bool(names or scheduled):
+        listed = ", ".join([*messaging.names, *schedules]) or "none"
+        raise click.UsageError(f"Name channels, or say --all. There are: {listed}.")
+    ids = [n for n in schedules if all_channels or scheduled or n in names]
+    names = tuple(dict.fromkeys(n for n in names if n not in ids))
+    if all_channels:
+        names = tuple(messaging.names_for(tenants))
+    if not names and not ids:
+        raise ConfigurationError(
+            f"No channel has messages of {', '.join(tenants)} apart from those of other"
+            " tenants: leave the tenants out."
+        )
+    return names, ids
 
 
 def _end(outcome: Outcome, limits: Limits) -> None:
@@ -247,9 +279,12 @@ def _timing(cron: str | None) -> Cron | None:
         ) from error
 
 
-def _announce(names: Sequence[str], schedules: Sequence[str]) -> None:
+def _announce(
+    names: Sequence[str], schedules: Sequence[str], tenants: Sequence[str]
+) -> None:
+    whose = f" for {', '.join(tenants)}" if tenants else ""
     if names:
-        click.echo(f"Handling messages of {', '.join(names)}.", err=True)
+        click.echo(f"Handling messages of {', '.join(names)}{whose}.", err=True)
     if schedules:
         click.echo(f"Firing {', '.join(schedules)} when due.", err=True)
 
@@ -284,14 +319,13 @@ def _work(
 
 @contextmanager
 def _listening(
-    messaging: Messaging, names: Sequence[str], stopping: Stopping
+    sources: Callable[[], Sequence[Source]], names: Sequence[str], stopping: Stopping
 ) -> Iterator[Callable[[], bool]]:
     """Listen where databases tell about messages.
 
     It yields what goes on with that as tenants come and go, and returns whether all of
     them tell.
     """
-    sources = messaging.sources(names)
 
     def follow() -> bool:
         try:

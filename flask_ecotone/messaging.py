@@ -325,10 +325,13 @@ class Messaging:
                 " tenants of a database, or give each of them one of its own."
             )
 
-    def check_names(self, names: Sequence[str], purpose: str = "") -> None:
+    def check_names(
+        self, names: Sequence[str], purpose: str = "", others: Sequence[str] = ()
+    ) -> None:
         """See that there are channels of some names.
 
         :param purpose: What they are for, for errors.
+        :param others: What else might have been meant.
         :raises UnknownChannelError: One of them isn't there.
         """
         for name in names:
@@ -339,10 +342,10 @@ class Messaging:
                     f" {', '.join(hops)}. Name those."
                 )
             if name not in self.channels.names:
+                known = [*self.channels.names, *others]
                 raise UnknownChannelError(
                     f"There is no channel {name!r}{purpose}."
-                    f"{did_you_mean(name, self.channels.names)} There are"
-                    f" {', '.join(self.channels.names)}."
+                    f"{did_you_mean(name, known)} There are {', '.join(known)}."
                 )
 
     def prepare(self) -> None:

@@ -237,6 +237,7 @@ def _chosen(
         raise click.UsageError(f"Name channels, or say --all. There are: {listed}.")
     ids = [n for n in schedules if all_channels or scheduled or n in names]
     names = tuple(dict.fromkeys(n for n in names if n not in ids))
+    messaging.check_names(names, " to take messages from", schedules)
     if all_channels:
         names = tuple(messaging.names_for(tenants))
     if not names and not ids:

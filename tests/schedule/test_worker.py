@@ -45,6 +45,20 @@ def test_a_worker_runs_schedules(database_url: str) -> None:
     assert set(office.texts()) == {"often", "other"}
 
 
+def test_a_schedule_that_is_not_there_is_refused(sqlite_url: str) -> None:
+    """With the one that was probably meant."""
+    office = Office(sqlite_url)
+
+    @scheduled(every=OFTEN, endpoint_id="often")
+    def often() -> None: ...
+
+    office.open(often)
+    result = office.app.test_cli_runner().invoke(args=["ecotone", "run", "oftne"])
+    assert result.exit_code == 1
+    assert "There is no channel 'oftne'" in result.output
+    assert "Did you mean 'often'? There are often." in result.output
+
+
 def test_a_worker_without_a_database() -> None:
     """Schedules run in an application that has none."""
     app, seen = Flask("office"), []

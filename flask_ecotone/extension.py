@@ -14,6 +14,7 @@ from flask import has_app_context
 from flask.globals import app_ctx
 
 from .channels.references import check_channels
+from .channels.references import is_channel
 from .cli import add_console_commands
 from .cli import ecotone_cli
 from .configuration import fails_fast
@@ -24,7 +25,6 @@ from .errors import ConfigurationError
 from .gateways import CommandBus
 from .gateways import EventBus
 from .gateways import QueryBus
-from .messaging import is_channel
 from .state import EcotoneState
 from .state import SVCS_REGISTRY
 from .storage import tables

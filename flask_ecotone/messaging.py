@@ -7,7 +7,6 @@ import random
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -26,7 +25,7 @@ from .channels.protocols import FinalFailure
 from .channels.protocols import Outbox
 from .channels.protocols import Source
 from .channels.references import database_channels
-from .channels.references import with_internal
+from .channels.references import error_channels
 from .channels.routed import find_inside
 from .channels.routed import members_of
 from .consuming import ErrorHandler
@@ -142,7 +141,7 @@ class Messaging:
             system,
             self._failures.handlers,
             self._failures.default_error_channel,
-            dict(_error_channels(self._listed)),
+            dict(error_channels(self._listed)),
             final,
             is_outage,
             self._log,
@@ -438,20 +437,6 @@ def make_notes(
         databases.prepare,
     )
     return transaction, notes
-
-
-def _error_channels(channels: Iterable[t.Any]) -> Iterator[tuple[str, str]]:
-    for each in with_internal(channels):
-        name = getattr(each, "error_channel", None)
-        if name is not None:
-            yield each.name, name
-
-
-def is_channel(given: t.Any) -> bool:
-    """Whether something configures a channel."""
-    if isinstance(given, CombinedChannel):
-        return True
-    return hasattr(given, "name") and callable(getattr(given, "open", None))
 
 
 def _nothing() -> None:

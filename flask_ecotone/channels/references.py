@@ -56,6 +56,21 @@ def database_channels(configurations: Iterable[t.Any]) -> list[DatabaseChannel]:
     return [each for each in listed if isinstance(each, DatabaseChannel)]
 
 
+def error_channels(configurations: Iterable[t.Any]) -> Iterator[tuple[str, str]]:
+    """Yield channels by name, with the error channel of what comes from them."""
+    for each in with_internal(configurations):
+        name = getattr(each, "error_channel", None)
+        if name is not None:
+            yield each.name, name
+
+
+def is_channel(given: t.Any) -> bool:
+    """Whether something configures a channel."""
+    if isinstance(given, CombinedChannel):
+        return True
+    return hasattr(given, "name") and callable(getattr(given, "open", None))
+
+
 def _mentioned_by(channel: object) -> Sequence[str]:
     if isinstance(channel, CombinedChannel):
         return channel.channels

@@ -126,26 +126,17 @@ class AppDatabases:
             return None
         return tenant
 
-    def holder_of(self, tenant: str | None) -> str | None:
-        """Return who of those that share a database with a tenant is listed for it.
-
-        :raises UnknownTenantError: The tenant isn't mapped and there is no default.
-        """
-        tenancy = self._tenancy()
-        if tenancy is None or tenant is None:
-            return None
-        place = tenancy.tenants.place_of(tenancy.tenants.connection_of(tenant))
-        return self._places(tenancy).get(place, tenant)
-
     def holders(self, tenants: Iterable[str]) -> set[str | None]:
-        """Return who is listed for the databases of tenants.
+        """Return who of those that share a database with tenants is listed for it.
 
-        One that isn't mapped, or not any more, has none.
+        A tenant that isn't mapped, or not any more, has none.
         """
         tenancy = self._tenancy()
         if tenancy is None:
             return set()
-        return {self.holder_of(each) for each in tenants if tenancy.tenants.has(each)}
+        mapped, places = tenancy.tenants, self._places(tenancy)
+        present = [each for each in tenants if mapped.has(each)]
+        return {places.get(_place(mapped, each), each) for each in present}
 
     def sharing(self, tenants: Iterable[str]) -> list[str | None]:
         """Return who else has the database of one of some tenants.
@@ -156,18 +147,12 @@ class AppDatabases:
         if tenancy is None:
             return []
         mapped = tenancy.tenants
-
-        def place(tenant: str) -> t.Hashable:
-            return mapped.place_of(mapped.connection_of(tenant))
-
-        places = set(map(place, wanted))
+        places = {_place(mapped, each) for each in wanted}
         found: list[str | None] = []
         if mapped.default is not None and mapped.place_of(mapped.default) in places:
             found.append(None)
-        for tenant in mapped.names():
-            with suppress(EcotoneError):  # it has no database just now
-                if tenant not in wanted and place(tenant) in places:
-                    found.append(tenant)
+        others = [each for each in mapped.names() if each not in wanted]
+        found.extend(each for each in others if _place(mapped, each) in places)
         return found
 
     def _places(self, tenancy: Tenancy) -> dict[t.Hashable, str | None]:
@@ -176,12 +161,7 @@ class AppDatabases:
         if tenants.default is not None:
             found[tenants.place_of(tenants.default)] = None
         for tenant in tenants.names():
-            try:
-                place = tenants.place_of(tenants.connection_of(tenant))
-            except Exception:
-                # It doesn't concern the others. Who asks for its engine is told.
-                place = tenant
-            found.setdefault(place, tenant)
+            found.setdefault(_place(tenants, tenant), tenant)
         return found
 
     def leads_to(self, headers: Mapping[str, t.Any], tenant: str | None) -> bool:
@@ -247,6 +227,14 @@ class AppDatabases:
                 " messages there are. Give MultiTenantConfiguration(…, names=…) a"
                 " function that returns the tenants."
             )
+
+
+def _place(tenants: Tenants, tenant: str) -> t.Hashable:
+    try:
+        return tenants.place_of(tenants.connection_of(tenant))
+    except Exception:
+        # It doesn't concern the others. Who asks for its engine is told.
+        return tenant
 
 
 @dataclass(frozen=True)

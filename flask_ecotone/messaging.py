@@ -216,7 +216,7 @@ class Messaging:
         """
         rows = []
         for channel, parts in self._with_messages().items():
-            for source in self.sources_of(channel, tenants):
+            for source in self.sources_of([channel], tenants):
                 try:
                     status: ChannelStatus | None = source.status()
                 except Exception as error:
@@ -262,12 +262,14 @@ class Messaging:
         found = [m for each in opened for m in members_of(each, is_received)]
         return list(dict.fromkeys(found))
 
-    def sources_of(self, channel: Channel, tenants: Sequence[str]) -> list[Source]:
-        """Return the sources of a channel.
+    def sources_of(
+        self, channels: Iterable[Channel], tenants: Sequence[str]
+    ) -> list[Source]:
+        """Return the sources of channels.
 
         :param tenants: Whose databases are meant; if none is named, all of them.
         """
-        sources = list(channel.sources())
+        sources = [source for each in channels for source in each.sources()]
         if not tenants or self._databases is None:
             return sources
         holders = self._databases.holders(tenants)
@@ -276,7 +278,7 @@ class Messaging:
     def _mixed(self, name: str, tenants: Sequence[str]) -> list[str]:
         """Return what a channel is made of that mixes the messages of all tenants."""
         members = self.members_of(name, is_received=True)
-        return [m.name for m in members if not self.sources_of(m, tenants)]
+        return [m.name for m in members if not self.sources_of([m], tenants)]
 
     def _held(self, name: str) -> Channel:
         """Return the channel that a source belongs to, a dynamic one's own as well.
@@ -305,7 +307,7 @@ class Messaging:
         if tenants:
             self._check_apart(names, tenants)
         found = [self.channels.get(name) for name in names]
-        return lambda: [s for each in found for s in self.sources_of(each, tenants)]
+        return lambda: self.sources_of(found, tenants)
 
     def _check_apart(self, names: Sequence[str], tenants: Sequence[str]) -> None:
         mixed = [each for name in names for each in self._mixed(name, tenants)]

@@ -88,7 +88,7 @@ def delete_command(
     chosen = _chosen(messaging, names)
     for channel in messaging.members_of(*chosen, is_received=True):
         is_there = not isinstance(channel, Managed) or channel.is_initialized()
-        for source in messaging.sources_of(channel, tenants) if is_there else ():
+        for source in messaging.sources_of([channel], tenants) if is_there else ():
             status = source.status()
             count = status.ready + status.delayed + status.in_flight
             if force:

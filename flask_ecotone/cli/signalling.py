@@ -43,17 +43,28 @@ def obeying(
 ) -> Iterator[None]:
     """Stop, abort, or tell what was done, when signals ask for it.
 
+    The first one stops, the second one aborts. A third one ends the process: it may be
+    that other threads don't come to an end.
+
     :param is_supervised: Whether only the supervisor aborts, not a second signal.
     """
+    is_aborted = False
 
     def stop(number: int, frame: types.FrameType | None) -> None:
-        if stopping.is_requested and not is_supervised:
-            raise _Aborted
-        stopping.request()
+        if not stopping.is_requested:
+            stopping.request()
+        elif not is_supervised:
+            abort(number, frame)
 
     def abort(number: int, frame: types.FrameType | None) -> None:
+        nonlocal is_aborted
         stopping.request()
-        raise _Aborted
+        if not is_aborted:
+            is_aborted = True
+            raise _Aborted
+        if not is_supervised:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     def dump(number: int, frame: types.FrameType | None) -> None:
         done = f"{outcome.handled} messages handled, {outcome.failed} failed so far.\n"

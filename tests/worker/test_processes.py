@@ -96,6 +96,33 @@ def test_a_second_signal_gives_the_message_at_hand_back(
     assert mailroom.source.status().ready == 1
 
 
+def test_a_third_signal_ends_a_worker_whose_threads_do_not_end(
+    mailroom: Mailroom, tmp_path: Path
+) -> None:
+    """The second one gave back what the main thread had; nothing is lost."""
+    if mailroom.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    first, second = (str(tmp_path / name) for name in "ab")
+    os.mkfifo(first)
+    os.mkfifo(second)
+    mailroom.publish(1, waits_for=first)
+    worker = mailroom.start("--threads", "2")
+    with open(first, "wb"):
+        mailroom.publish(2, waits_for=second)
+        with open(second, "wb"):
+            worker.send_signal(signal.SIGTERM)
+            worker.send_signal(signal.SIGINT)
+            until(lambda: mailroom.source.status().ready == 1)
+            worker.send_signal(signal.SIGQUIT)
+            mailroom.finish(worker)
+    assert worker.returncode == -signal.SIGQUIT
+    for pipe in map(Path, (first, second)):
+        pipe.unlink()
+        pipe.touch()  # nothing more to wait for
+    mailroom.start()
+    until(lambda: mailroom.numbers() == [1, 2])
+
+
 def test_a_long_message_keeps_its_lease(mailroom: Mailroom, tmp_path: Path) -> None:
     """A second worker doesn't take what the first one still works on."""
     pipe = str(tmp_path / "pipe")

@@ -20,6 +20,7 @@ from .batches import current
 from .failures import is_outage
 from .failures import is_transient
 from .forks import leave_connections
+from .protocols import Check
 from .session import begin_immediate
 from .session import EcotoneSession
 from .session import has_written
@@ -143,7 +144,7 @@ class SessionTransaction:
             registry.set(before)
 
     @contextmanager
-    def batch(self) -> Iterator[Callable[[], None]]:
+    def batch(self) -> Iterator[Check]:
         """Let units of work share one transaction, each of them in a savepoint."""
         batch = Batch(self._db, self._engines, _begin)
         token = current.set(batch)

@@ -242,3 +242,49 @@ def test_one_that_is_lost_does_not_keep_the_others(
     works.work()
     assert parked(works) == ["no 1", "no 3"]
     assert works.left() == 1
+
+
+def test_a_failure_leaves_statements_prepared(postgres_url: str) -> None:
+    """So that poison doesn't slow down what its neighbours do in the database."""
+    works = Works(postgres_url, "message")
+    prepared: dict[int, set[t.Any]] = {}
+    query = sa.text(
+        "SELECT pg_backend_pid(), prepare_time FROM pg_prepared_statements"
+        " WHERE statement LIKE 'WITH gone AS%'"
+    )
+
+    def act(number: int) -> None:
+        for server, moment in works.db.session.execute(query):
+            prepared.setdefault(server, set()).add(moment)
+        if number % 2:
+            raise ValueError(f"no {number}")
+
+    works.act = act
+    works.send(*range(1, 41))
+    outcome = works.work()
+    assert (outcome.handled, outcome.failed) == (20, 20)
+    assert prepared
+    assert all(len(moments) == 1 for moments in prepared.values())
+
+
+def test_tables_of_a_failure_may_be_made_again(postgres_url: str) -> None:
+    """Statements that were prepared for those that are gone are planned anew."""
+    works = Works(postgres_url, "message")
+    found: list[int] = []
+
+    def act(number: int) -> None:
+        execute = works.db.session.execute
+        execute(sa.text("CREATE TABLE passing (number INTEGER)"))
+        for _ in range(8):
+            execute(sa.text("INSERT INTO passing VALUES (1)"))
+            execute(sa.text("SELECT number FROM passing")).all()
+        if number < 3:
+            raise ValueError(f"no {number}")
+        query = sa.text("SELECT sum(number) FROM passing")
+        found.append(works.db.session.scalar(query))
+
+    works.act = act
+    works.send(1, 2, 3)
+    outcome = works.work()
+    assert (outcome.handled, outcome.failed) == (1, 2)
+    assert found == [8]

@@ -156,7 +156,7 @@ class Processor:
                             check(failed.error)
                         if not self.can_wait(source, failed):
                             break
-                check(None)
+                check(None)  # failures may have been let pass
                 if so_far.handled:
                     with self._environment.context():
                         settle = partial(source.settle_all, so_far.handled)

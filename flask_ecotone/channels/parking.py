@@ -22,49 +22,40 @@ _d = dead_letters.c
 #: How many characters of an error are kept.
 _LONGEST: t.Final = 30_000
 
-_said: dict[str, sa.BindParameter[t.Any]] = {
-    name: sa.bindparam(name, type_=_d[name].type)
-    for name in (
-        "channel",
-        "message_type",
-        "error_class",
-        "error_message",
-        "traceback",
-        "headers",
-        "body",
-    )
-}
-_digest: sa.BindParameter[t.Any] = sa.bindparam("known_digest", type_=_d.digest.type)
-_attempts: sa.BindParameter[t.Any] = sa.bindparam("failed_attempts", type_=sa.Integer)
-_kept: dict[str, t.Any] = {
-    **_said,
-    "digest": _digest,
-    "attempts": _attempts,
-    "message_id": sa.bindparam("message_id"),
-    "endpoint_id": sa.bindparam("endpoint_id"),
-    "replays": sa.bindparam("replays"),
-    "first_failed_at": sa.func.coalesce(
-        sa.bindparam("failed_first", type_=sa.BigInteger), now_ms()
-    ),
-    "last_failed_at": now_ms(),
-}
-_again: dict[str, t.Any] = {
-    **_said,
-    "attempts": _d.attempts + _attempts,
-    "last_failed_at": now_ms(),
+#: What is known of a message that failed once more is that of the last time.
+_LATEST: t.Final = (
+    "channel",
+    "message_type",
+    "error_class",
+    "error_message",
+    "traceback",
+    "last_failed_at",
+    "headers",
+    "body",
+)
+_NOW = sa.select(now_ms())
+_FAILED = sa.insert(dead_letters)
+
+
+def _upsert(failed: t.Any) -> t.Any:
+    again = {name: failed.excluded[name] for name in _LATEST}
+    again["attempts"] = _d.attempts + failed.excluded.attempts
+    return failed.on_conflict_do_update(index_elements=[_d.digest], set_=again)
+
+
+_UPSERTS: t.Final[dict[str, t.Any]] = {
+    "postgresql": _upsert(postgresql.insert(dead_letters)),
+    "sqlite": _upsert(sqlite.insert(dead_letters)),
 }
 #: For databases that can't do both with one statement.
 _KNOWN = sa.select(_d.digest).where(
     _d.digest.in_(sa.bindparam("digests", expanding=True))
 )
-_FAILED_AGAIN = sa.update(dead_letters).where(_d.digest == _digest).values(_again)
-_FAILED = sa.insert(dead_letters).values(_kept)
-_UPSERTS: dict[str, t.Any] = {
-    name: module.insert(dead_letters)
-    .values(_kept)
-    .on_conflict_do_update(index_elements=[_d.digest], set_=_again)
-    for name, module in (("postgresql", postgresql), ("sqlite", sqlite))
-}
+_FAILED_AGAIN = (
+    sa.update(dead_letters)
+    .where(_d.digest == sa.bindparam("known"))
+    .values(attempts=_d.attempts + sa.bindparam("more", type_=sa.Integer))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,37 +88,44 @@ class Letter:
 
 def store(connection: sa.Connection, letters: Sequence[Letter]) -> None:
     """Keep messages that failed for good, or note that they did so once more."""
-    rows = [_row(each) for each in letters]
+    now = t.cast(int, connection.scalar(_NOW))
+    rows = [_row(each, now) for each in letters]
     upsert = _UPSERTS.get(connection.dialect.name)
     if upsert is not None:
         connection.execute(upsert, rows)
         return
-    digests = [row["known_digest"] for row in rows]
+    digests = [row["digest"] for row in rows]
     known = set(connection.scalars(_KNOWN, {"digests": digests}))
-    again = [row for row in rows if row["known_digest"] in known]
-    first = [row for row in rows if row["known_digest"] not in known]
+    again = [row for row in rows if row["digest"] in known]
+    first = [row for row in rows if row["digest"] not in known]
     if again:
-        connection.execute(_FAILED_AGAIN, again)
+        connection.execute(_FAILED_AGAIN, [_changes(row) for row in again])
     if first:
         connection.execute(_FAILED, first)
 
 
-def _row(letter: Letter) -> dict[str, t.Any]:
+def _row(letter: Letter, now: int) -> dict[str, t.Any]:
     envelope, failure = letter.envelope, letter.failure
     key = f"{envelope.message_id}\0{envelope.endpoint_id}".encode()
     return {
+        "digest": hashlib.sha256(key).digest(),
+        "message_id": envelope.message_id,
+        "endpoint_id": envelope.endpoint_id,
         "channel": letter.channel,
         "message_type": storable(letter.message_type, 255),
         **said_of(failure),
+        "attempts": failure.attempts,
+        "replays": _replays(envelope),
+        "first_failed_at": failure.first_failed_at or now,
+        "last_failed_at": now,
         "headers": envelope.headers,
         "body": envelope.body,
-        "failed_attempts": failure.attempts,
-        "known_digest": hashlib.sha256(key).digest(),
-        "message_id": envelope.message_id,
-        "endpoint_id": envelope.endpoint_id,
-        "replays": _replays(envelope),
-        "failed_first": failure.first_failed_at,
     }
+
+
+def _changes(row: dict[str, t.Any]) -> dict[str, t.Any]:
+    latest = {name: row[name] for name in _LATEST}
+    return {**latest, "known": row["digest"], "more": row["attempts"]}
 
 
 def said_of(failure: Failure) -> dict[str, str]:

@@ -153,11 +153,11 @@ class Processor:
                     else:
                         so_far.failed.append(failed)
                         if failed.has_begun:
-                            check()  # it may have taken the others along
+                            check(failed.error)
                         if not self.can_wait(source, failed):
                             break
+                check(None)  # failures may have been let pass
                 if so_far.handled:
-                    check()
                     with self._environment.context():
                         settle = partial(source.settle_all, so_far.handled)
                         run = partial(transaction.run, None, settle)

@@ -43,7 +43,7 @@ _LONGEST_TRUST = 5.0
 _IDLENESS = 60
 _LONGEST_PAUSE = 1.0
 #: Seconds after which a failure doesn't wait any longer for others.
-_PATIENCE = 0.05
+_PATIENCE = 0.5
 #: Seconds between two signs of life.
 _SIGN_INTERVAL = 1.0
 #: Why a worker has stopped that another one is to replace.

@@ -11,6 +11,7 @@ import sqlalchemy.orm as sa_orm
 
 from ..channels.protocols import Post
 from .departure import Departure
+from .failures import is_of_database
 
 if t.TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -58,14 +59,21 @@ class Batch:
         """Never commit: what one of them did could not be taken back."""
         self._error = error
 
-    def check(self) -> None:
+    def check(self, error: BaseException | None = None) -> None:
         """See that the transaction still has what all of them did so far.
 
         A handler may have ended it, as a ``ROLLBACK`` in SQL does, and so may the
         database. The savepoint that was around them is gone then.
 
+        :param error: What one of them failed with. If it is none of the database's,
+            the next check is soon enough: that saves round trips.
         :raises Exception: It hasn't.
         """
+        if error is not None and not is_of_database(error):
+            # SQLite has no round trips, and would commit each further savepoint.
+            names = {engine.dialect.name for engine in self._connections}
+            if "sqlite" not in names:
+                return
         for seal in self._seals:
             seal.commit()
         self._seals = [each.begin_nested() for each in self._connections.values()]

@@ -1,10 +1,11 @@
-"""Errors with which a database ends the transaction, and the driver doesn't say so."""
+"""How transactions end in ways that drivers don't tell of, or make too much of."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-_IN_ERROR = 3  # libpq's PQTRANS_INERROR
+_IN_TRANSACTION = 2  # libpq's PQTRANS_INTRANS
+_IN_ERROR = 3  # and PQTRANS_INERROR
 _DEADLOCK = 1213
 
 
@@ -21,6 +22,23 @@ def has_ended(connection: sa.Connection, error: BaseException) -> bool:
     # A savepoint may have been given up since.
     info = getattr(connection.connection.driver_connection, "info", None)
     return bool(getattr(info, "transaction_status", None) == _IN_ERROR)
+
+
+def end_by_itself(connection: sa.Connection) -> None:
+    """Roll back what PostgreSQL had no part in, if psycopg would make more of it.
+
+    psycopg gives up all prepared statements with each rollback, for the case that a
+    table was made in between. PostgreSQL finds that out by itself, and among messages
+    that fail each statement of their neighbours would be parsed and planned anew. To
+    the driver the transaction has ended already when it is asked to roll back.
+    """
+    if connection.closed or connection.invalidated or not connection.in_transaction():
+        return
+    if connection.in_nested_transaction():
+        return
+    libpq = getattr(connection.connection.driver_connection, "pgconn", None)
+    if libpq is not None and libpq.transaction_status == _IN_TRANSACTION:
+        libpq.exec_(b"ROLLBACK")
 
 
 def is_deadlock(error: BaseException) -> bool:

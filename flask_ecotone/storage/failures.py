@@ -65,6 +65,11 @@ def is_disconnection(error: BaseException) -> bool:
     return found is not None and found.connection_invalidated
 
 
+def is_of_database(error: BaseException) -> bool:
+    """Whether it has to do with the database in any way."""
+    return any(isinstance(each, sa_exc.SQLAlchemyError) for each in _causes(error))
+
+
 def told(error: BaseException) -> str:
     """Return what an error says in a log: of a statement neither text nor values."""
     if isinstance(error, sa_exc.StatementError):
@@ -102,14 +107,20 @@ def _tells_values(error: BaseException) -> bool:
 
 
 def _database_error(error: BaseException) -> sa.exc.DBAPIError | None:
-    # The application may have wrapped it.
-    seen = 0
-    current: BaseException | None = error
-    while current is not None and seen < 10:
-        if isinstance(current, sa_exc.DBAPIError):
-            return current
-        current, seen = current.__cause__, seen + 1
+    for each in _causes(error):
+        if isinstance(each, sa_exc.DBAPIError):
+            return each
     return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    # The application may have wrapped it.
+    current: BaseException | None = error
+    for _ in range(10):
+        if current is None:
+            return
+        yield current
+        current = current.__cause__
 
 
 def _details(error: sa.exc.DBAPIError) -> tuple[str | None, int | None, str]:

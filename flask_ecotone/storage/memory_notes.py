@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from dataclasses import field
 
+from .protocols import Check
+
 #: How many keys are remembered.
 _REMEMBERED: t.Final = 100_000
 
@@ -70,9 +72,9 @@ class MemoryTransaction:
         """Do nothing: there is no session."""
         return nullcontext()
 
-    def batch(self) -> AbstractContextManager[Callable[[], None]]:
+    def batch(self) -> AbstractContextManager[Check]:
         """Do nothing: there is no transaction to share."""
-        return nullcontext(lambda: None)
+        return nullcontext(lambda error: None)
 
     def refuses(self, payload_class: type) -> Callable[[t.Any], None] | None:
         """Refuse nothing."""

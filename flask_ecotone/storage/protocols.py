@@ -122,6 +122,11 @@ class Activation(t.Protocol):
         ...
 
 
+#: Raises an exception if what was done in a transaction is lost already. It may leave
+#: that to a later call if it is given what a part of that failed with.
+Check = Callable[[BaseException | None], None]
+
+
 class Transaction(t.Protocol):
     """The unit of work of the outermost command."""
 
@@ -145,12 +150,12 @@ class Transaction(t.Protocol):
         """Give a repeated attempt a session of its own."""
         ...
 
-    def batch(self) -> AbstractContextManager[Callable[[], None]]:
+    def batch(self) -> AbstractContextManager[Check]:
         """Let units of work share one transaction, each of them in a savepoint.
 
         It is committed at the end, and rolled back on any exception.
 
-        :return: A call that raises an exception if what they did is lost already.
+        :return: A check for what they did so far.
         """
         ...
 

@@ -322,12 +322,17 @@ _CONNECTIONS = "ecotone.connections"
 _watched: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
 
 
+def connections_of(session: sa_orm.Session) -> t.Collection[sa.Connection]:
+    """Return the connections that a session has begun on, SQLite's left out."""
+    return t.cast("t.Collection[sa.Connection]", session.info.get(_CONNECTIONS, ()))
+
+
 def _note_error(context: sa.engine.ExceptionContext) -> None:
     unit = active.get()
     error = context.sqlalchemy_exception or context.original_exception
     while unit is not None:
         connection = context.connection
-        if connection in unit.session.info.get(_CONNECTIONS, ()):
+        if connection in connections_of(unit.session):
             unit.errors.append((t.cast(sa.Connection, connection), error))
         unit = unit.outer
 

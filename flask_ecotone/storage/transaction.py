@@ -17,10 +17,13 @@ from ..errors import UnitOfWorkError
 from .batches import Batch
 from .batches import batch_of
 from .batches import current
+from .endings import end_by_itself
 from .failures import is_outage
 from .failures import is_transient
 from .forks import leave_connections
+from .protocols import Check
 from .session import begin_immediate
+from .session import connections_of
 from .session import EcotoneSession
 from .session import has_written
 from .units import active
@@ -143,7 +146,7 @@ class SessionTransaction:
             registry.set(before)
 
     @contextmanager
-    def batch(self) -> Iterator[Callable[[], None]]:
+    def batch(self) -> Iterator[Check]:
         """Let units of work share one transaction, each of them in a savepoint."""
         batch = Batch(self._db, self._engines, _begin)
         token = current.set(batch)
@@ -251,6 +254,8 @@ class SessionTransaction:
             try:
                 self._bring_back(unit)
             finally:
+                for connection in connections_of(unit.session):
+                    end_by_itself(connection)
                 EcotoneSession.roll_back(unit.session)
         except Exception as failure:
             # A lost connection can't be rolled back, which must not hide what happened.

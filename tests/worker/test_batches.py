@@ -61,6 +61,12 @@ class Works:
             write(number)
 
         @asynchronous("rows")
+        @delayed_retry(3_600_000, max_attempts=1)
+        @command_handler("write.later", endpoint_id="write.later")
+        def handle_later(number: int) -> None:
+            write(number)
+
+        @asynchronous("rows")
         @instant_retry(2, exceptions=ConcurrencyError)
         @command_handler("write.again", endpoint_id="write.again")
         def handle_again(number: int) -> None:
@@ -90,7 +96,9 @@ class Works:
                 InMemoryChannel("memory"),
             ],
         )
-        self.ecotone.register(handle, handle_again, handle_apart, handle_retried, later)
+        self.ecotone.register(
+            handle, handle_later, handle_again, handle_apart, handle_retried, later
+        )
         self.ecotone.init_app(app)
         with app.app_context():
             db.create_all()
@@ -273,6 +281,26 @@ def test_a_transaction_that_a_handler_ends_loses_nothing(
     works.work()
     assert sorted(works.rows()) == [1, 2, 4, 5, 6]
     assert works.left() + works.messaging.dead_letters.count() == 1
+
+
+def test_one_that_ends_the_transaction_and_fails_is_found_out_later(
+    works: Works,
+) -> None:
+    """Nothing that the others did is lost or done twice, before it or after it."""
+
+    def act(number: int) -> None:
+        if number == 3:
+            works.db.session.execute(sa.text("ROLLBACK"))
+            raise ValueError("and says nothing of it")
+
+    works.act = act
+    works.send(1, 2, 3, 4, 5)
+    outcome = works.work()
+    assert (outcome.handled, outcome.failed) == (4, 1)
+    assert sorted(works.rows()) == [1, 2, 4, 5]
+    assert works.left() == 0
+    (letter,) = works.messaging.dead_letters.list()
+    assert letter.error_message == "and says nothing of it"
 
 
 def lose_connection(works: Works) -> None:

@@ -71,7 +71,6 @@ from .decorators import with_tenant_resolver as with_tenant_resolver
 from .decorators import without_transaction as without_transaction
 from .decorators import WithoutTransaction as WithoutTransaction
 from .definitions import FetchMode as FetchMode
-from .definitions import RetryTemplate as RetryTemplate
 from .extension import Ecotone as Ecotone
 from .gateways import CommandBus as CommandBus
 from .gateways import EventBus as EventBus
@@ -85,6 +84,7 @@ from .handling.invocation import MethodInvocation as MethodInvocation
 from .message import Message as Message
 from .modelling import Event as Event
 from .modelling import WithEvents as WithEvents
+from .retries import RetryTemplate as RetryTemplate
 from .tenancy import MultiTenantConfiguration as MultiTenantConfiguration
 from .tenancy import SQLAlchemyConnectionReference as SQLAlchemyConnectionReference
 from .threads import copy_current_message_context as copy_current_message_context

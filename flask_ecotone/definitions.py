@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import dataclass
 
 from .errors import ConfigurationError
+from .retries import RetryTemplate
 
 #: The attribute that holds the marks of a function or class.
 MARKS = "__ecotone__"
@@ -246,6 +247,7 @@ class InstantRetryMark(Mark):
 
     times: int
     exceptions: tuple[type[BaseException], ...] = (Exception,)
+    except_for: tuple[type[BaseException], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,56 +260,6 @@ class PropagateHeadersMark(Mark):
     """Whether messages sent while handling inherit headers."""
 
     propagate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RetryTemplate:
-    """When something that failed is tried again.
-
-    :param initial: Milliseconds before the first retry.
-    :param multiplier: How many times longer each further one waits.
-    :param max_delay: The longest wait in milliseconds; a cap, not an end.
-    :param max_attempts: How many retries there are; ``None`` for no end.
-    :param jitter: The part of a wait, 0 to 1, that is left to chance, so that what
-        failed together doesn't come back together.
-    """
-
-    initial: int = 1000
-    multiplier: float = 1.0
-    max_delay: int | None = None
-    max_attempts: int | None = 3
-    jitter: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.initial < 0 or self.multiplier < 1 or not 0 <= self.jitter <= 1:
-            raise ConfigurationError(
-                f"A retry has initial={self.initial}, multiplier={self.multiplier},"
-                f" jitter={self.jitter}. It waits 0 ms or more, 1 time or more longer"
-                " each time, and leaves a part of 0 to 1 of it to chance."
-            )
-        if self.max_attempts is not None and self.max_attempts < 0:
-            raise ConfigurationError(
-                f"A retry has max_attempts={self.max_attempts}. Give a number, or None"
-                " for no end."
-            )
-
-    def delay(self, retry: int, chance: float = 0.0) -> int | None:
-        """Return the milliseconds to wait; ``None`` if there is no such retry.
-
-        :param retry: The number of the retry, from 1.
-        :param chance: A random number from 0 to 1.
-        """
-        if self.max_attempts is not None and retry > self.max_attempts:
-            return None
-        longest = _MAX_DELAY if self.max_delay is None else self.max_delay
-        try:
-            wait = min(self.initial * self.multiplier ** (retry - 1), longest)
-        except OverflowError:
-            wait = longest
-        return int(wait * (1 - self.jitter * chance))
-
-
-_MAX_DELAY = 365 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,10 +166,11 @@ class Messaging:
             self._log,
             keeps_dead_letters=self.dead_letters is not None,
         )
-        if self.dead_letters is not None:
-            self.dead_letters.buses = failures
         self._system = system
         self._processor = Processor(system, environment, recovery, self._log)
+        if self.dead_letters is not None:
+            self.dead_letters.buses = failures
+            self.dead_letters.check = self._processor.check
 
     def _final_failure(self) -> FinalFailure:
         """Return what becomes of messages whose channel doesn't say it.

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parent.parent / "flask_ecotone"
 
 #: Rooms by layer. A dotted name is a part of a room that stands on a layer of its own.
 LAYERS: t.Final[dict[int, tuple[str, ...]]] = {
-    0: ("errors", "message", "definitions", "signals", "reflection"),
+    0: ("errors", "message", "definitions", "signals", "reflection", "retries"),
     1: ("context", "console", "conversion", "decorators"),
     2: (
         "discovery",

@@ -15,7 +15,9 @@ from itertools import groupby
 import msgspec
 import sqlalchemy as sa
 
+from ..conversion import mismatch
 from ..decorators.asynchronous import milliseconds
+from ..errors import ConversionError
 from ..errors import MessagingError
 from ..message import FIRST_FAILED
 from ..message import REPLAYS
@@ -91,6 +93,8 @@ class DeadLetter:
         self._channel = channel
         self._is_in_unit = is_in_unit
         self.buses: Buses | None = None
+        #: Raises :exc:`ConversionError` if a message in writing can't be read.
+        self.check: t.Callable[[Envelope], None] = _unread
 
     def park(
         self, source: Origin, delivery: Delivery, failure: Failure, message_type: str
@@ -262,6 +266,7 @@ class DeadLetter:
         *,
         body: bytes | None = None,
         headers: Mapping[str, t.Any] | None = None,
+        force: bool = False,
         tenant: str | None = None,
     ) -> None:
         """Change the payload of a dead letter, or some of its headers.
@@ -269,6 +274,9 @@ class DeadLetter:
         :param body: The payload as it is to lie in the channel, usually JSON.
         :param headers: Header → new value, or ``None`` to remove it. Others stay: they
             say what the message is, and who may act on it.
+        :param force: Take a payload that can't be read as what the message is, because
+            another release is to handle it.
+        :raises ConversionError: The payload can't be read as what the message is.
         :raises MessagingError: There is none with the id, or the headers that it has
             can't be read.
         """
@@ -282,11 +290,26 @@ class DeadLetter:
                 values["body"] = body
             if headers:
                 values["headers"] = _changed(found[0].headers, headers, id)
+            if body is not None and not force:
+                self._check_body(found[0], values)
             if values:
                 update = sa.update(dead_letters).where(_d.id == id)
                 connection.execute(update.values(values))
 
         self._change(tenant, change)
+
+    def _check_body(self, row: t.Any, values: Mapping[str, t.Any]) -> None:
+        headers = values.get("headers", row.headers)
+        try:
+            self.check(
+                Envelope(row.endpoint_id, row.message_id, values["body"], headers)
+            )
+        except ConversionError as error:
+            raise ConversionError(
+                f"The body of the dead letter {row.id}, which is a {row.message_type},"
+                f" isn't changed: {mismatch(error)} Give one that fits. If another"
+                " release is to read it, use --force, or force=True."
+            ) from error
 
     def delete(self, ids: int | Iterable[int], *, tenant: str | None = None) -> int:
         """Delete dead letters and return how many there were."""
@@ -368,6 +391,10 @@ class DeadLetter:
             if session.get_bind() is engine:
                 return work(session.connection())
         return apart(engine, work)
+
+
+def _unread(envelope: Envelope) -> None:
+    """Take a message as it is: what could read it isn't there yet."""
 
 
 def _replayed(row: t.Any) -> Envelope:

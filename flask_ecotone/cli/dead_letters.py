@@ -192,11 +192,18 @@ def _show_replay(
     type=JSON_OBJECT,
     help="A JSON object of headers to set; null removes one, others stay.",
 )
+@click.option("--force", is_flag=True, help="Take a payload that can't be read.")
 @_tenant
 def edit_command(
-    id: int, body: str | None, headers: dict[str, t.Any] | None, tenant: str | None
+    id: int,
+    body: str | None,
+    headers: dict[str, t.Any] | None,
+    force: bool,
+    tenant: str | None,
 ) -> None:
     """Change what a dead letter says, before it is put back.
+
+    A payload that doesn't fit the type of the message is refused.
 
     \b
         flask ecotone deadletter edit 17 --body '{"order_id": 5}'
@@ -205,7 +212,8 @@ def edit_command(
     if body is None and headers is None:
         raise click.UsageError("Say --body, --headers or both.")
     given = None if body is None else body.encode()
-    _dead_letter(tenant).edit(id, body=given, headers=headers, tenant=tenant)
+    letters = _dead_letter(tenant)
+    letters.edit(id, body=given, headers=headers, force=force, tenant=tenant)
     click.echo("Changed.")
 
 

@@ -22,7 +22,6 @@ from ..channels.protocols import Origin
 from ..channels.protocols import Source
 from ..definitions import DelayedRetryMark
 from ..definitions import ErrorChannelMark
-from ..definitions import RetryTemplate
 from ..errors import ConfigurationError
 from ..errors import did_you_mean
 from ..errors import LeaseLostError
@@ -30,6 +29,7 @@ from ..message import CONTENT_TYPE
 from ..message import Message
 from ..message import RETRY_NUMBER
 from ..message import TYPE_ID
+from ..retries import RetryTemplate
 from ..storage.failures import told
 from ..storage.failures import values_hidden
 from ..system import MessagingSystem
@@ -161,6 +161,8 @@ class Recovery:
         headers = headers_of(delivery.envelope)
         retried = number(headers.get(RETRY_NUMBER))
         delay = None
+        # What it didn't raise itself, a handler can't say anything about.
+        may_retry = may_retry and (endpoint is None or handler.retry.repeats(error))
         if may_retry and headers:  # what can't be read can't be written again
             delay = handler.retry.delay(retried + 1, random.random())
         if delay is not None and expires_within(delay, delivery):

@@ -13,11 +13,11 @@ from ..channels.protocols import Capability
 from ..channels.protocols import Delivery
 from ..channels.protocols import FinalFailure
 from ..channels.protocols import Origin
-from ..definitions import RetryTemplate
 from ..handling.writing import Writing
 from ..message import FIRST_FAILED
 from ..message import RETRY_NUMBER
 from ..message import TYPE_ID
+from ..retries import RetryTemplate
 from ..storage.failures import told
 from .tracebacks import written
 

@@ -10,6 +10,7 @@ from logging import Logger
 
 from ..channels.protocols import Capability
 from ..channels.protocols import Delivery
+from ..channels.protocols import Envelope
 from ..channels.protocols import Source
 from ..errors import ConversionError
 from ..errors import EcotoneError
@@ -341,6 +342,17 @@ class Processor:
             return self._forwarding.forward(source, deliveries)
         except Exception as error:
             raise self._outage(error) from error
+
+    def check(self, envelope: Envelope) -> None:
+        """Refuse a message in writing that couldn't be read.
+
+        :raises ConversionError: It couldn't.
+        """
+        delivery = Delivery(envelope, None, "", 0)
+        endpoint = self.endpoint_of(delivery)
+        # Without its handler, it may still be what it says.
+        types = () if endpoint is None else endpoint.types
+        self._system.writing.read(delivery, "", types)
 
     def endpoint_of(self, delivery: Delivery) -> Endpoint | None:
         """Return whom a delivery is for, if there is such an endpoint."""

@@ -7,32 +7,32 @@ import typing as t
 
 import msgspec
 
+from ..errors import ConversionError
+
 _FOUND: t.Final = re.compile(r"Expected `(.+)`, got `(\w+)`(?: - at `\$\.?(.+)`)?")
 #: What it says of a value that is none of several names the value itself.
 _QUOTED: t.Final = re.compile(r"(Invalid (?:enum )?value) '.*'", re.DOTALL)
 _WORDS: t.Final = {"null": "None", "array": "list"}
 
 
-def mismatch(error: BaseException) -> str:
-    """Return what is wrong with a value that isn't read as it was written.
+def mismatch(error: ConversionError, advice: str = "") -> str:
+    """Return what is wrong with JSON that can't be read as its type.
 
     Values of the application aren't part of it.
+
+    :param advice: What to do where a value is missing.
     """
-    reason = error.__cause__ or error
+    reason = error.__cause__
+    if not isinstance(reason, msgspec.MsgspecError):
+        return str(error)
     said = str(reason).rstrip(".")
-    if not isinstance(reason, msgspec.ValidationError):
-        return f"{said}."
     found = _FOUND.fullmatch(said)
     if found is None:
         return _QUOTED.sub(r"\1", said) + "."
     expected = re.sub(r"\w+", lambda word: _WORDS.get(word[0], word[0]), found[1])
     what = f"its {found[3]!r}" if found[3] else "it"
-    if found[2] != "null":
-        return f"{what} is {_WORDS.get(found[2], found[2])}, not {expected}."
-    # JSON has no other word for what is no number.
-    nothing = "None, NaN or infinite" if "float" in expected else "None"
-    return (
-        f"{what} is {nothing}, not {expected}. If the database gives it, flush the"
-        " session before, as in db.session.flush(). If there may be none, annotate it"
-        " with '| None'."
-    )
+    is_missing = found[2] == "null"
+    is_ = _WORDS.get(found[2], found[2])
+    if is_missing and "float" in expected:
+        is_ = "None, NaN or infinite"  # JSON has one word for all of them
+    return f"{what} is {is_}, not {expected}.{advice if is_missing else ''}"

@@ -11,11 +11,12 @@ from ..definitions import DelayedRetryMark
 from ..definitions import ErrorChannelMark
 from ..definitions import HeaderMark
 from ..definitions import Mark
-from ..definitions import RetryTemplate
 from ..definitions import WithoutTransactionMark
 from ..errors import ConfigurationError
 from ..message import DELIVERY_DELAY
 from ..message import TIME_TO_LIVE
+from ..retries import Exceptions
+from ..retries import RetryTemplate
 from .marking import Decorator
 from .marking import marking
 from .marking import several
@@ -99,6 +100,8 @@ def delayed_retry(
     max_delay: Duration | None = None,
     max_attempts: int | None = 3,
     jitter: float = 0.0,
+    exceptions: Exceptions = BaseException,
+    except_for: Exceptions = (),
     dead_letter: str | None = None,
 ) -> Decorator:
     """Try a failed message of an asynchronous handler again after a while.
@@ -108,12 +111,20 @@ def delayed_retry(
     :param max_delay: The longest wait.
     :param max_attempts: How many retries; ``None`` for no end.
     :param jitter: The part of a wait, 0 to 1, that is left to chance.
-    :param dead_letter: Where the message goes when all retries failed; the dead letters
-        unless given.
+    :param exceptions: The exceptions that are worth trying again, all unless given.
+    :param except_for: Those among them that never are.
+    :param dead_letter: Where the message goes when all retries failed, or at once with
+        an exception that isn't tried again; the dead letters unless given.
     """
     longest = None if max_delay is None else milliseconds(max_delay)
     retry = RetryTemplate(
-        milliseconds(initial), multiplier, longest, max_attempts, jitter
+        milliseconds(initial),
+        multiplier,
+        longest,
+        max_attempts,
+        jitter,
+        exceptions,
+        except_for,
     )
     return marking(DelayedRetryMark(retry=retry, dead_letter=dead_letter))
 

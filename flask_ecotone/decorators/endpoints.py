@@ -13,6 +13,8 @@ from ..definitions import RemoveHeaderMark
 from ..definitions import WithoutTransactionMark
 from ..errors import ConfigurationError
 from ..message import CONTENT_TYPE
+from ..retries import Exceptions
+from ..retries import exceptions_in
 from .marking import Decorator
 from .marking import F
 from .marking import marking
@@ -56,7 +58,8 @@ def content_type(media_type: str, *, replace: bool = False) -> Decorator:
 def instant_retry(
     times: int,
     *,
-    exceptions: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    exceptions: Exceptions = Exception,
+    except_for: Exceptions = (),
 ) -> Decorator:
     """Send a failed command again, at once, in a fresh unit of work.
 
@@ -65,13 +68,19 @@ def instant_retry(
 
     :param times: How many times to try again after the first failure.
     :param exceptions: The exceptions that are worth trying again.
+    :param except_for: Those among them that never are.
     """
     if times < 1:
         raise ConfigurationError(
             f"@instant_retry needs at least one retry, not {times}."
         )
-    listed = exceptions if isinstance(exceptions, tuple) else (exceptions,)
-    return marking(InstantRetryMark(times=times, exceptions=listed))
+    return marking(
+        InstantRetryMark(
+            times=times,
+            exceptions=exceptions_in(exceptions, "exceptions of @instant_retry"),
+            except_for=exceptions_in(except_for, "except_for of @instant_retry"),
+        )
+    )
 
 
 @t.overload

@@ -49,6 +49,11 @@ _LONGEST = 2**53
 #: What payloads are written in, unless the sender says it: all others as the
 #: application says.
 _MEDIA_TYPES: t.Final[dict[type, str]] = {str: TEXT, bytes: BYTES, bytearray: BYTES}
+#: What helps if a value is missing that nobody left out on purpose.
+_ADVICE: t.Final = (
+    " If the database gives it, flush the session before, as in db.session.flush(). If"
+    " there may be none, annotate it with '| None'."
+)
 
 
 class _Value(msgspec.Struct):
@@ -209,7 +214,7 @@ class Writing:
         except ConversionError as error:
             raise ConversionError(
                 f"{cls.__qualname__} isn't sent to {endpoint_id!r}, where nobody could"
-                f" read it: {mismatch(error)}"
+                f" read it: {mismatch(error, _ADVICE)}"
             ) from error
 
     def _payload(

@@ -18,10 +18,11 @@ from ..discovery import Marked
 from ..errors import ConcurrencyError
 from ..errors import ConfigurationError
 from ..errors import MessagingError
-from ..errors import UnitOfWorkError
 from ..handling.interceptors import Interception
 from ..handling.interceptors import replaced
 from ..message import Message
+from ..retries import is_one_of
+from ..retries import is_repeated
 from ..storage.protocols import Activation
 from ..storage.protocols import Notes
 from ..storage.protocols import Transaction
@@ -147,8 +148,8 @@ def close_scope(message: Message) -> None:
 
 def asked(retry: InstantRetryMark) -> Patience:
     """Return the patience that a marker, or the application, asks for."""
-    listed, times = retry.exceptions, retry.times
-    return lambda error: times if _is_a(error, listed) else 0
+    times, listed, never = retry.times, retry.exceptions, retry.except_for
+    return lambda error: times if is_repeated(error, listed, never) else 0
 
 
 def retry_of(
@@ -175,10 +176,11 @@ def of_worker(retry: InstantRetryMark | None, around: Surroundings) -> Patience:
     Nobody waits for its answer who could decide to try again.
     """
     transaction, asks = around.transaction, asked(retry) if retry else None
+    never = retry.except_for if retry else ()
 
     def times(error: BaseException) -> int:
         said = asks(error) if asks is not None else 0
-        if said:
+        if said or is_one_of(error, never):
             return said
         return _IN_PASSING if is_lost_race(error, transaction) else 0
 
@@ -187,17 +189,9 @@ def of_worker(retry: InstantRetryMark | None, around: Surroundings) -> Patience:
 
 def is_lost_race(error: BaseException, transaction: Transaction | None) -> bool:
     """Whether others changed what was worked on: a new transaction would see that."""
-    if _is_a(error, (ConcurrencyError,)):
+    if is_one_of(error, ConcurrencyError):
         return True
     return transaction is not None and transaction.is_transient(error)
-
-
-def _is_a(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
-    # What a handler swallowed and the unit of work found out counts as if it had
-    # passed: nothing was stored either way.
-    if isinstance(error, kinds):
-        return True
-    return isinstance(error, UnitOfWorkError) and isinstance(error.__cause__, kinds)
 
 
 def retrying(flow: Flow, patience: Patience, around: Surroundings) -> Flow:

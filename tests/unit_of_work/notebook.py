@@ -22,6 +22,7 @@ class Notebook:
     :param url: The database.
     :param options: Arguments of ``SQLAlchemy()``.
     :param channels: The channels of the extension.
+    :param extensions: What else the extension is given.
     :param config: More configuration of the application.
     """
 
@@ -33,6 +34,7 @@ class Notebook:
         model: t.Any = None,
         options: dict[str, t.Any] | None = None,
         channels: t.Sequence[t.Any] = (),
+        extensions: t.Sequence[t.Any] = (),
         **config: t.Any,
     ) -> None:
         self.url = url
@@ -41,7 +43,9 @@ class Notebook:
         self.app = Flask("notebook")
         self.app.config.update(SQLALCHEMY_DATABASE_URI=url, **config)
         self.db.init_app(self.app)
-        self.ecotone = Ecotone(self.app, packages=[], channels=channels)
+        self.ecotone = Ecotone(
+            self.app, packages=[], channels=channels, extensions=extensions
+        )
         with self.app.app_context():
             self.db.create_all()
 

@@ -136,6 +136,8 @@ def test_a_race_that_is_lost_again_and_again_is_a_failure(sqlite_url: str) -> No
         (instant_retry(5), 6),
         (instant_retry(5, exceptions=ConcurrencyError), 6),
         (instant_retry(5, exceptions=KeyError), 4),
+        (instant_retry(5, except_for=ConcurrencyError), 1),
+        (instant_retry(5, except_for=KeyError), 6),
     ],
 )
 def test_the_handler_has_the_last_word(

@@ -19,7 +19,6 @@ from flask_ecotone import delayed_retry
 from flask_ecotone import Ecotone
 from flask_ecotone import without_transaction
 from flask_ecotone.consuming import Limits
-from flask_ecotone.consuming import Stopping
 from flask_ecotone.storage.tables import dead_letters
 from flask_ecotone.storage.tables import handled
 from flask_ecotone.storage.tables import messages
@@ -46,13 +45,6 @@ RESULT: t.Final[dict[str, t.Any]] = {
         ("write", "flask_ecotone.errors.ConversionError", 1),
     ],
 }
-
-
-class Impatient(Stopping):
-    """Doesn't wait: what it would wait for doesn't depend on time here."""
-
-    def wait(self, seconds: float) -> None:
-        """Return at once."""
 
 
 class Press:
@@ -152,10 +144,9 @@ class Press:
     def work_once(self) -> None:
         """Let a worker do what is due."""
         limits = Limits(finishes_when_empty=True)
-        worker = self.messaging.worker(
-            ["press", "post"], limits=limits, stopping=Impatient()
-        )
-        worker.run()
+        self.messaging.worker(
+            ["press", "post"], limits=limits, poll_interval=0.01
+        ).run()
 
     def let_time_pass(self) -> None:
         """Make everything due that waits, for whatever reason."""

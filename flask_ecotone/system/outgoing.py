@@ -125,7 +125,8 @@ class ErrorRoute:
         """Return a flow whose caller isn't told of failures that are taken over.
 
         Inside of a unit of work it is: that is lost with the failure. So it is if it
-        has unsaved changes, which the failure takes along.
+        has unsaved changes, which the failure takes along, and if the database is gone:
+        perhaps the commit was its last word.
         """
         transaction = around.transaction
 
@@ -136,6 +137,8 @@ class ErrorRoute:
             try:
                 return flow(message)
             except Exception as error:
+                if transaction is not None and transaction.is_outage(error):
+                    take = None
                 if take is None or not take(self, endpoint, message, error):
                     raise
             return None

@@ -18,9 +18,11 @@ class Book(Notebook):
     :param configured: What the extension is given instead of three channels.
     """
 
-    def __init__(self, url: str, *configured: t.Any) -> None:
-        names = ("outbox", "second", "later")
-        super().__init__(url, channels=configured or [*map(DatabaseChannel, names)])
+    def __init__(self, url: str, *configured: t.Any, **config: t.Any) -> None:
+        channels = configured or [
+            DatabaseChannel(name) for name in ("outbox", "second", "later")
+        ]
+        super().__init__(url, channels=channels, **config)
 
     def send(self, bus: t.Any, message: t.Any, **headers: t.Any) -> t.Any:
         """Send a command, or publish an event, in a context of its own."""

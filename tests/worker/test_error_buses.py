@@ -7,6 +7,7 @@ import typing as t
 from dataclasses import dataclass
 
 import pytest
+import sqlalchemy as sa
 
 from flask_ecotone import around
 from flask_ecotone import asynchronous
@@ -31,6 +32,7 @@ from flask_ecotone.errors import NoHandlerError
 from flask_ecotone.testing import flow_testing
 
 from .book import Book
+from .sabotage import Sabotage
 from .town import Baptise
 from .town import Town
 
@@ -437,6 +439,25 @@ def test_what_can_not_be_written_is_told(
     assert "'thing' can't travel" in caught.value.__notes__[0]
     assert "The error channel of the bus" in caplog.text
     assert paper.dead_letters() == []
+
+
+def test_a_commit_of_which_nobody_knows_is_told(database_url: str) -> None:
+    """The sender gets the error: handled later, it might be handled twice."""
+    sabotage = Sabotage(database_url)
+    options = sabotage.engine_options
+    book = Book(database_url, SQLALCHEMY_ENGINE_OPTIONS=options)
+    sabotage.watch(book.engine)
+    book.engine.dispose()  # what was connected before isn't watched
+    Author(book)
+    book.ecotone.register(Parking, Later)
+    book.send(Parking, Write("first"))
+    for bus in Parking, Later:
+        with sabotage.striking(lambda _: sabotage.said[-1] == "(committed)"):
+            with pytest.raises(sa.exc.OperationalError):
+                book.send(bus, Write(bus.__name__))
+        assert sabotage.struck == ["(committed)"]
+    assert book.stored() == ["first", "Parking", "Later"]
+    assert (book.dead_letters(), book.waiting("later")) == ([], (0, 0))
 
 
 def test_what_ends_the_program_is_no_failure(paper: Book) -> None:

@@ -11,6 +11,7 @@ import pytest
 from ..processes import load_app
 from ..services import MARIADB
 from ..services import POSTGRESQL
+from .book import Book
 from .mailroom import Mailroom
 from .servers import PostgreSQL
 from .shop import Shop
@@ -86,6 +87,18 @@ def urls(
         return
     with POSTGRESQL.database() as first, MARIADB.database() as second:
         yield {"bind_a": first, "bind_b": second}
+
+
+@pytest.fixture
+def book(database_url: str) -> Book:
+    """A book on each database."""
+    return Book(database_url)
+
+
+@pytest.fixture
+def paper(sqlite_url: str) -> Book:
+    """A book on SQLite, for what is the same everywhere."""
+    return Book(sqlite_url)
 
 
 @pytest.fixture

@@ -72,18 +72,6 @@ class Once(CommandBus):
     """Its commands are handled by a worker, each once."""
 
 
-@pytest.fixture
-def book(database_url: str) -> Book:
-    """A book on each database."""
-    return Book(database_url)
-
-
-@pytest.fixture
-def paper(sqlite_url: str) -> Book:
-    """A book on SQLite, for what is the same everywhere."""
-    return Book(sqlite_url)
-
-
 def test_a_command_is_handled_by_the_worker(book: Book) -> None:
     """With its headers; through the plain bus the same handler runs at once."""
     seen: list[Message] = []

@@ -92,18 +92,6 @@ class Author:
         self.error = ValueError("the pencil is broken")
 
 
-@pytest.fixture
-def book(database_url: str) -> Book:
-    """A book on each database."""
-    return Book(database_url)
-
-
-@pytest.fixture
-def paper(sqlite_url: str) -> Book:
-    """A book on SQLite, for what is the same everywhere."""
-    return Book(sqlite_url)
-
-
 def dead_letter(book: Book) -> t.Any:
     """Return the only dead letter."""
     (found,) = book.dead_letters()

@@ -64,15 +64,23 @@ class Interception:
     names: tuple[str, ...] = ()
     #: How many of the first steps come before a message is sent to a channel.
     presends: int = 0
+    #: Whose steps before the call only look at messages.
+    watchers: frozenset[str] = frozenset()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing intercepts."""
         return not (self.entering or self.names)
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether what comes before the call changes no message, and stops none."""
+        return all(name in self.watchers for name, _ in self.entering)
+
     def split(self) -> tuple[Interception, Interception]:
         """Return what comes before a message is sent to a channel, and the rest."""
-        sending = Interception(self.entering[: self.presends])
+        first = self.entering[: self.presends]
+        sending = Interception(first, watchers=self.watchers)
         return sending, replace(self, entering=self.entering[self.presends :])
 
     def enter(self, message: Message, without: Collection[str] = ()) -> Message | None:
@@ -168,6 +176,11 @@ class _Prepared:
     signature: Signature
     pointcut: Pointcut
 
+    @property
+    def is_watcher(self) -> bool:
+        """Whether it returns nothing, so that it can't change a message."""
+        return self.signature.returns in (None, type(None))
+
 
 class Interceptors:
     """All interceptors of a system.
@@ -229,6 +242,7 @@ class Interceptors:
             tuple(steps[Advice.AFTER]),
             tuple(p.marked.qualified_name for p in applied),
             len(entering[Advice.PRESEND]),
+            frozenset(p.marked.qualified_name for p in applied if p.is_watcher),
         )
 
     def _is_required(self, prepared: _Prepared, required: list[t.Any]) -> bool:
@@ -258,7 +272,7 @@ class Interceptors:
 
         make = arguments(signature, plan(signature, self._resolution, special=special))
         function = positional(late_bound(marked, self._resolution.services), signature)
-        if signature.returns in (None, type(None)):
+        if prepared.is_watcher:
 
             def watch(message: Message) -> Message:
                 function(*make(message))

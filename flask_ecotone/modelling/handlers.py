@@ -38,6 +38,8 @@ class Outcome:
 
 
 Handle = Callable[[Message], Outcome]
+#: Raises :exc:`IdentifierMissingError` if a message doesn't say what it is for.
+Address = Callable[[Message], object]
 #: Returns the aggregate of a class, ``None`` if it isn't one.
 Lookup = Callable[[type], "Aggregate | None"]
 
@@ -79,6 +81,13 @@ class AggregateHandler:
             return _STOPPED if loaded is None else change(entered, loaded)
 
         return handle
+
+    def address(self) -> Address:
+        """Return what finds out before which aggregate a message is for.
+
+        Where interceptors may still change the message, it finds out nothing.
+        """
+        return self._addressing().resolve if self.interception.is_watching else nobody
 
     def query(self) -> Handle:
         """Return a flow that loads an aggregate and asks it."""
@@ -215,6 +224,10 @@ class AggregateHandler:
                 f" '-> {type_name(self.signature.returns)}'. It makes the aggregate:"
                 f" annotate '-> Self' and return it."
             )
+
+
+def nobody(message: Message) -> None:
+    """Find out nothing: the message is for no aggregate, or it isn't known yet."""
 
 
 def _is_stored(aggregate: Aggregate, instance: t.Any) -> bool:

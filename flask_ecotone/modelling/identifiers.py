@@ -130,7 +130,7 @@ class Addressing:
         # A typed dict is a plain dict at run time.
         if isinstance(payload, Mapping):
             return next(iter(members(self._payload_type)), dict)
-        return type(payload)
+        return payload.__class__  # that of what a LocalProxy stands for
 
     def _attributes_of(self, cls: type) -> dict[str, str]:
         """Return identifier → attribute; the expected version is under ``""``."""

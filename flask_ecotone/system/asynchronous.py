@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -121,6 +122,8 @@ class Entrance:
     lacks: dict[Capability, str] = field(default_factory=dict)
     #: Headers that every message gets.
     headers: Mapping[str, t.Any] | None = None
+    #: Raises what the handler would raise for a message that says too little.
+    check: Callable[[Message], object] | None = None
 
     def __call__(self, message: Message) -> None:
         """Send a message."""
@@ -132,12 +135,16 @@ class Entrance:
         """Return a message in writing; ``None`` if an interceptor stopped it.
 
         :raises MessageDeliveryError: It asks for what its channels can't do.
+        :raises IdentifierMissingError: It doesn't say which aggregate it is for.
+        :raises ConversionError: It couldn't be read.
         """
         entered = self.sending.enter(message)
         if entered is None:
             return None
         if self.headers is not None:
             entered = entered.with_headers(self.headers)
+        if self.check is not None:
+            self.check(entered)
         envelope = self.writing.write(entered, self.endpoint_id, self.slip)
         if self.priority and entered.header(PRIORITY) is None:
             envelope = replace(envelope, priority=self.priority)

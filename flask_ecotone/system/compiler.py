@@ -46,8 +46,8 @@ from ..handling.pointcuts import JoinPoint
 from ..handling.writing import Writing
 from ..message import Message
 from ..modelling.aggregate import Aggregate
+from ..modelling.handlers import Address
 from ..modelling.handlers import AggregateHandler
-from ..modelling.handlers import Handle
 from ..modelling.repositories import Repositories
 from ..reflection import MISSING
 from ..reflection import reflect
@@ -73,7 +73,7 @@ from .found import aggregate_of
 from .found import endpoint_id
 from .found import FoundHandler
 from .found import grouped
-from .pairing import either
+from .pairing import compiled
 from .schedules import compile_schedules
 from .surroundings import in_context
 from .surroundings import Observer
@@ -261,10 +261,15 @@ class _Compiler:
         is_split = said is not None or receiver is not None
         if is_split:
             interception = remaining
+        check: Address | None = None
         if aggregate is None:
             handle = self._service(marked, signature, interception)
         else:
-            handle = self._aggregate(found, aggregate, interception, action, is_split)
+            handle, check = self._aggregate(
+                found, aggregate, interception, action, is_split
+            )
+            if said is None and not sending.is_watching:
+                check = None
         if receiver is not None:
             returns = signature.returns if aggregate is None else MISSING
             handle = receiver.around(handle, is_unit=is_transactional, returns=returns)
@@ -274,7 +279,7 @@ class _Compiler:
         recovery = recovery_of(marked, execution)
         entrance = None
         if said is not None:
-            entrance = self._entrance(name, marked, said, sending, recovery)
+            entrance = self._entrance(name, marked, said, sending, recovery, check)
         return Endpoint(
             id=name,
             marked=marked,
@@ -289,6 +294,7 @@ class _Compiler:
             entrance=entrance,
             channels=(entrance.channel.name, *entrance.slip) if entrance else (),
             recovery=recovery,
+            check=check,
         )
 
     def _receiver(
@@ -307,6 +313,7 @@ class _Compiler:
         said: AsynchronousMark,
         sending: Interception,
         recovery: DelayedRetryMark | ErrorChannelMark | None,
+        check: Address | None,
     ) -> Entrance:
         channels = t.cast(Channels, self._channels)
         first, *slip = route = channels.route(said, name, marked.where)
@@ -321,6 +328,7 @@ class _Compiler:
             channels.outbox,
             important.priority if important else 0,
             check_abilities(marked, recovery, passed),
+            check=check,
         )
 
     def _service(
@@ -355,32 +363,17 @@ class _Compiler:
         interception: Interception,
         action: FoundHandler | None,
         is_split: bool,
-    ) -> Flow:
-        marked = found.marked
+    ) -> tuple[Flow, Address]:
         handler = self._aggregate_handler(found, aggregate, interception)
-        handle: Handle
+        changing = None
         if action is not None:
             other = self._interception(action.marked)
             if is_split:
                 other = other.split()[1]
             changing = self._aggregate_handler(action, aggregate, other)
-            handle = handler.create_or(changing)
-            if found.types != action.types:
-                handle = either(
-                    found.types,
-                    handler.factory(),
-                    action.types,
-                    changing.action(),
-                    handle,
-                )
-        elif marked.said.kind is Kind.QUERY:
-            handle = handler.query()
-        elif marked.is_on_class:
-            handle = handler.factory()
-        else:
-            handle = handler.action()
-        output, finish = self._output(marked), self._system.finish
-        return lambda message: finish(handle(message), output)
+        handle, address = compiled(found, handler, action, changing)
+        output, finish = self._output(found.marked), self._system.finish
+        return lambda message: finish(handle(message), output), address
 
     def _aggregate_handler(
         self, found: FoundHandler, aggregate: Aggregate, interception: Interception

@@ -51,6 +51,9 @@ class Endpoint:
     channels: tuple[str, ...] = ()
     #: What is done with messages that failed.
     recovery: DelayedRetryMark | ErrorChannelMark | None = None
+    #: Raises, where a message is sent, what the handler would raise for one that says
+    #: too little.
+    check: Callable[[Message], object] | None = None
     #: Its place among all handlers, in the order they were found.
     number: int = 0
 

@@ -100,6 +100,7 @@ class AsynchronousBus:
             self.priority or (own.priority if own else 0),
             lacking([self.channel, *map(self.channels.get, self.slip)]),
             {BUS: self.name},
+            endpoint.check,
         )
 
 

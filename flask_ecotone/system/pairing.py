@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Callable
 from collections.abc import Iterable
+from functools import partial
 from itertools import product
 
 from ..definitions import HandlerMark
+from ..definitions import Kind
 from ..discovery import Marked
 from ..errors import ConfigurationError
 from ..message import Message
+from ..modelling.handlers import Address
+from ..modelling.handlers import AggregateHandler
 from ..modelling.handlers import Handle
-from ..modelling.handlers import Outcome
+from ..modelling.handlers import nobody
+
+R = t.TypeVar("R")
 
 
 class Candidate(t.Protocol):
@@ -61,13 +68,38 @@ def paired(handlers: Iterable[C]) -> list[tuple[C, ...]]:
     return pairs
 
 
-def either(
+def compiled(
+    found: Candidate,
+    handler: AggregateHandler,
+    action: Candidate | None,
+    changing: AggregateHandler | None,
+) -> tuple[Handle, Address]:
+    """Return what calls a handler of an aggregate, and what finds out for which one.
+
+    :param action: The action that takes the same messages as the factory method found.
+    :param changing: That action, ready to be made a flow.
+    """
+    if action is None or changing is None:
+        if found.marked.said.kind is Kind.QUERY:
+            return handler.query(), nobody
+        if found.marked.is_on_class:
+            return handler.factory(), nobody
+        return handler.action(), handler.address()
+    both, address = handler.create_or(changing), handler.address()
+    if found.types == action.types:
+        return both, address
+    either = partial(_either, found.types, action.types)
+    handle = either(handler.factory(), changing.action(), both)
+    return handle, either(nobody, changing.address(), address)
+
+
+def _either(
     made: tuple[type, ...],
-    factory: Handle,
     changed: tuple[type, ...],
-    action: Handle,
-    both: Handle,
-) -> Handle:
+    factory: Callable[[Message], R],
+    action: Callable[[Message], R],
+    both: Callable[[Message], R],
+) -> Callable[[Message], R]:
     """Return a flow for a factory and an action whose messages overlap.
 
     :param made: The classes that the factory takes.
@@ -75,7 +107,7 @@ def either(
     :param both: Handles what both take.
     """
 
-    def handle(message: Message) -> Outcome:
+    def handle(message: Message) -> R:
         if not isinstance(message.payload, changed):
             return factory(message)
         return both(message) if isinstance(message.payload, made) else action(message)

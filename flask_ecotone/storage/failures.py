@@ -72,7 +72,7 @@ def is_of_database(error: BaseException) -> bool:
 
 def told(error: BaseException) -> str:
     """Return what an error says in a log: of a statement neither text nor values."""
-    if isinstance(error, sa_exc.StatementError):
+    if isinstance(error, (sa_exc.StatementError, sa_exc.PendingRollbackError)):
         # What databases add in further lines repeats values.
         return str(error.args[0]).partition("\n")[0]
     return str(error)
@@ -82,13 +82,23 @@ def told(error: BaseException) -> str:
 def values_hidden(error: BaseException) -> Iterator[None]:
     """Let an error, and those that led to it, not tell the values of statements."""
     found = [each for each in _led_to(error) if _tells_values(each)]
+    # Its text repeats that of the error that came before.
+    repeating = [
+        (each, each.args)
+        for each in _led_to(error)
+        if isinstance(each, sa_exc.PendingRollbackError)
+    ]
     for each in found:
         each.hide_parameters = True
+    for each, _ in repeating:
+        each.args = (told(each),)
     try:
         yield
     finally:
         for each in found:
             each.hide_parameters = False
+        for each, args in repeating:
+            each.args = args
 
 
 def _led_to(error: BaseException) -> Iterator[t.Any]:

@@ -597,6 +597,10 @@ def test_what_can_not_work_does_not_compile(sqlite_url: str) -> None:
     class Unheard(CommandBus):
         pass
 
+    @error_channel("latre")
+    class Mistyped(CommandBus):
+        pass
+
     @error_channel("handled")
     class Repeating(CommandBus):
         pass
@@ -605,8 +609,9 @@ def test_what_can_not_work_does_not_compile(sqlite_url: str) -> None:
         (Questions, "Only a command bus has a unit of work"),
         (Nowhere, "nothing says where messages that failed wait"),
         (Misspelt, "'latr' isn't. Did you mean 'later'"),
-        (Waiting, "message channel, which 'dead_letter' isn't"),
-        (Unheard, "names the error channel 'nobody'"),
+        (Waiting, r"'dead_letter' isn't\. Say @error_channel\('retries'\)"),
+        (Unheard, "names the error channel 'nobody', .* It is a message channel, that"),
+        (Mistyped, "names the error channel 'latre', .* Did you mean 'later'"),
         (Repeating, "ErrorHandler tries messages again .* nothing says where"),
     ):
         handler = ErrorHandler("handled", RetryTemplate(1000), "dead_letter")

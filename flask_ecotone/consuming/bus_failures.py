@@ -227,8 +227,8 @@ class BusFailures:
             raise ConfigurationError(
                 f"{where} has @delayed_retry, and what failed waits for its retry in a"
                 f" message channel, which {name!r} isn't.{did_you_mean(name, known)}"
-                f" Say @error_channel({new!r}) with channels=[DatabaseChannel({new!r})],"
-                " or name one that is there."
+                f" Say @error_channel({new!r}) with"
+                f" channels=[DatabaseChannel({new!r})], or name one that is there."
             )
         self._recovery.check(ErrorChannelMark(name=name), where, known)
         handler = self._recovery.handler_named(name)

@@ -7,7 +7,6 @@ import typing as t
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -225,6 +224,7 @@ class DeadLetter:
         self,
         *,
         limit: int | None = None,
+        on_failure: t.Callable[[int, Exception], None] | None = None,
         tenant: str | None = None,
         **filters: t.Any,
     ) -> int:
@@ -235,6 +235,8 @@ class DeadLetter:
         the others go on.
 
         :param limit: How many, at most.
+        :param on_failure: Called with the id and the error of each such failure.
+        :return: How many there were that didn't fail.
         """
         last = self.last_id(tenant=tenant)
         if last is None:
@@ -256,8 +258,11 @@ class DeadLetter:
             moved = self._change(tenant, partial(move, chosen))
             count += moved
         for id in of_buses.ids:
-            with suppress(FailedAgainError):
+            try:
                 count += self._handle(tenant, partial(move, _d.id == id))
+            except FailedAgainError as failed:
+                if on_failure is not None:
+                    on_failure(failed.id, failed.error)
         return count
 
     def edit(

@@ -104,7 +104,11 @@ def show_command(id: int, tenant: str | None, as_json: bool) -> None:
 @_ids
 @_tenant
 def replay_command(ids: tuple[int, ...], tenant: str | None) -> None:
-    """Put dead letters back into their channels, all or none of them."""
+    """Put dead letters back into their channels, all or none of them.
+
+    What failed on a bus that waits for its handlers is handled here and now. If that
+    fails again, its error is shown, and all of them stay.
+    """
     count = _dead_letter(tenant).replay(ids, tenant=tenant)
     click.echo(f"{count} put back.")
 
@@ -131,6 +135,8 @@ def replay_all_command(
     """Put back all that are there now, or those that a filter leaves.
 
     The oldest failure comes first. What fails again meanwhile isn't put back once more.
+    What failed on a bus that waits for its handlers is handled here and now: if that
+    fails again it stays, and the others go on.
 
     \b
         flask ecotone deadletter replay-all --endpoint send_invoice --dry-run
@@ -145,9 +151,16 @@ def replay_all_command(
 
     def replay(letters: DeadLetter, tenant: str | None) -> None:
         nonlocal left
-        count = letters.replay_all(limit=left, tenant=tenant, **filters)
+        failed: set[int] = set()
+        count = letters.replay_all(
+            limit=left,
+            on_failure=lambda id, error: failed.add(id),
+            tenant=tenant,
+            **filters,
+        )
         left = None if left is None else left - count
-        click.echo(f"{_prefix(tenant)}{count} put back.")
+        again = f", {len(failed)} failed again" if failed else ""
+        click.echo(f"{_prefix(tenant)}{count} put back{again}.")
 
     _each(tenants, all_tenants, filters, replay, "replayed")
 

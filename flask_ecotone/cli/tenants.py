@@ -24,8 +24,8 @@ def tenancy() -> Tenancy:
     found = current_app.extensions["ecotone"].tenancy
     if found is None:
         raise ConfigurationError(
-            "The application has no tenants. Use 'db.create_all()' or Flask-Migrate"
-            " for its one database."
+            "The application has no tenants. Leave them out: it has one database, and"
+            " 'db.create_all()' or Flask-Migrate creates its tables."
         )
     return t.cast(Tenancy, found)
 

@@ -240,6 +240,11 @@ def _chosen(
     messaging.check_names(names, " to take messages from", schedules)
     if all_channels:
         names = tuple(messaging.names_for(tenants))
+    if not names and not ids and not all_channels:
+        raise ConfigurationError(
+            "There are no schedules to run. Mark a function with @scheduled, or name"
+            f" channels: there are {', '.join(messaging.names) or 'none'}."
+        )
     if not names and not ids:
         raise ConfigurationError(
             f"No channel has messages of {', '.join(tenants)} apart from those of other"

@@ -16,6 +16,7 @@ from ..channels.protocols import DEAD_LETTER_CHANNEL
 from ..channels.protocols import Delivery
 from ..channels.protocols import Envelope
 from ..channels.protocols import FinalFailure
+from ..channels.protocols import NULL_CHANNEL
 from ..definitions import ErrorChannelMark
 from ..errors import ConfigurationError
 from ..errors import did_you_mean
@@ -220,15 +221,16 @@ class BusFailures:
                         f" can, such as DatabaseChannel({name!r})."
                     )
             return
+        known = [] if channels is None else channels.names
         if retry is not None:
-            known = [] if channels is None else channels.names
+            new = "retries" if name in (DEAD_LETTER_CHANNEL, NULL_CHANNEL) else name
             raise ConfigurationError(
                 f"{where} has @delayed_retry, and what failed waits for its retry in a"
                 f" message channel, which {name!r} isn't.{did_you_mean(name, known)}"
-                f" Give Ecotone channels=[DatabaseChannel({name!r})], or name one that"
-                " is there with @error_channel."
+                f" Say @error_channel({new!r}) with"
+                f" channels=[DatabaseChannel({new!r})], or name one that is there."
             )
-        self._recovery.check(ErrorChannelMark(name=name), where)
+        self._recovery.check(ErrorChannelMark(name=name), where, known)
         handler = self._recovery.handler_named(name)
         if handler.retry.max_attempts != 0:
             raise ConfigurationError(

@@ -119,15 +119,19 @@ class Recovery:
                 self._check(each.dead_letter, f"ErrorHandler({name!r})")
 
     def check(
-        self, said: DelayedRetryMark | ErrorChannelMark | None, where: str
+        self,
+        said: DelayedRetryMark | ErrorChannelMark | None,
+        where: str,
+        channels: Iterable[str] | None = None,
     ) -> None:
         """Refuse an error channel that isn't there.
 
         :param where: Who names it.
+        :param channels: The message channels, if it could be one of them.
         :raises ConfigurationError: It isn't.
         """
         if isinstance(said, ErrorChannelMark):
-            self._check(said.name, where)
+            self._check(said.name, where, channels)
         elif isinstance(said, DelayedRetryMark) and said.dead_letter is not None:
             self._check(said.dead_letter, where)
 
@@ -265,18 +269,22 @@ class Recovery:
             return found
         return ErrorHandler(name, RetryTemplate(max_attempts=0), name)
 
-    def _check(self, name: str, where: str) -> None:
+    def _check(
+        self, name: str, where: str, channels: Iterable[str] | None = None
+    ) -> None:
         if name in (NULL_CHANNEL, DEAD_LETTER_CHANNEL) or name in self._handlers:
             return
         try:
             self._system.channel(name, where)
         except ConfigurationError as error:
             known = [*self._handlers, NULL_CHANNEL, DEAD_LETTER_CHANNEL]
+            known += channels or ()
+            other = "" if channels is None else "a message channel, "
             raise ConfigurationError(
                 f"{where} names the error channel {name!r}, which is not there."
-                f"{did_you_mean(name, known)} It is that of an ErrorHandler, the input"
-                " of an @internal_handler that takes a FailedMessage, 'dead_letter' or"
-                " 'nullChannel'."
+                f"{did_you_mean(name, known)} It is {other}that of an ErrorHandler, the"
+                " input of an @internal_handler that takes a FailedMessage,"
+                " 'dead_letter' or 'nullChannel'."
             ) from error
 
 

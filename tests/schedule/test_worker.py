@@ -8,6 +8,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from flask_ecotone import Ecotone
+from flask_ecotone import InMemoryChannel
 from flask_ecotone import Message
 from flask_ecotone import MultiTenantConfiguration
 from flask_ecotone import scheduled
@@ -57,6 +58,19 @@ def test_a_schedule_that_is_not_there_is_refused(sqlite_url: str) -> None:
     assert result.exit_code == 1
     assert "There is no channel 'oftne'" in result.output
     assert "Did you mean 'often'? There are often." in result.output
+
+
+def test_schedules_of_an_application_that_has_none_are_refused(
+    sqlite_url: str,
+) -> None:
+    """There is nothing for the worker to do, and that isn't about tenants."""
+    office = Office(sqlite_url)
+    office.ecotone = Ecotone(packages=[], channels=[InMemoryChannel("orders")])
+    office.open()
+    run = office.app.test_cli_runner().invoke
+    result = run(args=["ecotone", "run", "--scheduled"])
+    assert result.exit_code == 1
+    assert "There are no schedules to run. Mark a function" in result.output
 
 
 def test_a_worker_without_a_database() -> None:

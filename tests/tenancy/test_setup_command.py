@@ -194,7 +194,7 @@ def test_an_application_without_tenants(files: dict[str, str]) -> None:
     code, output = run(app, "--all-tenants")
     assert code == 1
     assert output.startswith(
-        "Error: The application has no tenants. Use 'db.create_all"
+        "Error: The application has no tenants. Leave them out: it has one database"
     )
 
 

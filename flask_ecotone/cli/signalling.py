@@ -8,13 +8,16 @@ import select
 import signal
 import sys
 import threading
+import time
 import types
 import typing as t
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from contextlib import contextmanager
+from contextlib import suppress
 
+from ..channels.background import BackgroundThread
 from ..consuming import Outcome
 from ..consuming import Stopping
 
@@ -31,6 +34,10 @@ DUMPS: t.Final = _known("SIGUSR1")
 #: A supervisor aborts by a signal of its own: of the others a worker gets two for one,
 #: as terminals and service managers send them to all processes of a group.
 ABORTS: t.Final = _known("SIGUSR2")
+#: Only interrupts, and says nothing: without a handler it is ignored.
+_INTERRUPTS: t.Final = _known("SIGURG")
+#: Seconds between interruptions of a main thread that takes no notice.
+_IMPATIENCE: t.Final = 0.05
 
 
 class _Aborted(BaseException):
@@ -81,10 +88,59 @@ def obeying(
         **dict.fromkeys(DUMPS, dump),
     }
     try:
-        with _handling(wanted), _masking("SIG_UNBLOCK"):
+        with _handling(wanted), _noticed(*wanted), _masking("SIG_UNBLOCK"):
             yield
     except _Aborted:
         outcome.reason = "aborted"
+
+
+@contextmanager
+def _noticed(*numbers: signal.Signals) -> Iterator[None]:
+    """Interrupt what the main thread waits for until it has noticed signals.
+
+    It calls their handlers when it comes back from the system. But the system gives a
+    signal to another thread of a worker while one waits for the main thread, and then
+    interrupts only what that other one does.
+    """
+    is_noticed, is_over = True, False
+
+    def notice(number: int, frame: types.FrameType | None) -> None:
+        nonlocal is_noticed
+        is_noticed = True
+
+    def insist() -> None:
+        nonlocal is_noticed
+        while not is_over:
+            is_noticed = _said(reading).isdisjoint(numbers)
+            while not (is_noticed or is_over):
+                os.kill(os.getpid(), _INTERRUPTS[0])
+                time.sleep(_IMPATIENCE)
+
+    if not _INTERRUPTS:
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    thread = BackgroundThread(target=insist, daemon=True)
+    thread.start()
+    earlier = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        with _handling(dict.fromkeys(_INTERRUPTS, notice)):
+            yield
+    finally:
+        signal.set_wakeup_fd(earlier)
+        is_over = True
+        with suppress(BlockingIOError):
+            os.write(writing, b"\0")
+        thread.join()
+        os.close(reading)
+        os.close(writing)
+
+
+def _said(reading: int) -> frozenset[int]:
+    """Wait for signals that come through a pipe, and return their numbers."""
+    select.select([reading], [], [])  # under gevent others go on meanwhile
+    return frozenset(os.read(reading, select.PIPE_BUF))
 
 
 @contextmanager

@@ -67,20 +67,25 @@ def list_command(
     as_json: bool,
     **filters: t.Any,
 ) -> None:
-    """List dead letters, the newest failure first, twenty on a PAGE."""
+    """List dead letters, the newest failure first, twenty on a PAGE; the first is 0."""
     found: _Found = []
+    is_more = False
 
     def read(letters: DeadLetter, tenant: str | None) -> None:
-        page_of = letters.list(_PAGE, page * _PAGE, tenant=tenant, **filters)
-        found.extend((tenant, each) for each in page_of)
+        nonlocal is_more
+        rows = letters.list(_PAGE + 1, page * _PAGE, tenant=tenant, **filters)
+        is_more |= len(rows) > _PAGE
+        found.extend((tenant, each) for each in rows[:_PAGE])
 
     names = _each(tenants, all_tenants, filters, read, "read")
     if as_json:
         _print_json(found)
     elif found:
         _print_letters(names, found)
+        if is_more:
+            click.echo(f"There are more: 'list {page + 1}' shows the next page.")
     else:
-        click.echo(_NONE)
+        click.echo(f"There are none on page {page}." if page else _NONE)
 
 
 @deadletter.command("show")

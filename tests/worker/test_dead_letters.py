@@ -194,7 +194,7 @@ def test_dead_letters_of_what_is_gone_from_the_code_are_found(burnt: Kitchen) ->
 
 
 def test_a_page_has_twenty(kitchen: Kitchen) -> None:
-    """The next ones are on the next page."""
+    """The next ones are on the next page, and the list says that they are there."""
     kitchen.burns = {f"roll {n}": ValueError for n in range(25)}
     kitchen.send("bake", *kitchen.burns)
     kitchen.work()
@@ -202,6 +202,9 @@ def test_a_page_has_twenty(kitchen: Kitchen) -> None:
     assert (len(first), len(second), kitchen.found("2")) == (20, 5, [])
     assert {*first, *second} == {*kitchen.burns}
     assert second[-1] == "roll 0"
+    assert "There are more: 'list 1' shows the next page." in kitchen("list")
+    assert "There are more" not in kitchen("list", "1")
+    assert kitchen("list", "2") == "There are none on page 2.\n"
 
 
 def test_everything_that_is_known_is_shown(burnt: Kitchen) -> None:

@@ -130,8 +130,9 @@ def for_each(names: Sequence[_T], act: Callable[[_T], None], done: str) -> None:
         except (EcotoneError, SQLAlchemyError) as error:
             if _shows_tracebacks():
                 raise
-            if name is None and len(names) == 1:
-                raise click.ClickException(_reason(error)) from error
+            if len(names) == 1:
+                said = "" if name is None else f"{name}: "
+                raise click.ClickException(f"{said}{_reason(error)}") from error
             failed.append("default" if name is None else str(name))
             click.echo(f"{failed[-1]}: {_reason(error)}", err=True)
     if failed:

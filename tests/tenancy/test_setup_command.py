@@ -162,6 +162,8 @@ def test_one_failure_does_not_keep_the_others_from_it(
         "tenant_b: the tables are there.",
         "Error: 1 of 3 databases could not be set up: bad.",
     ]
+    code, output = run(app, "--tenant", "bad")
+    assert (code, output) == (1, "Error: bad: unable to open database file\n")
     code, output = run(app, "--tenant", "tenant_c", "--tenant", "tenant_a")
     assert code == 1
     assert "tenant_c: Lack of mapping for tenant `tenant_c`." in output

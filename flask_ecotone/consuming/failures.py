@@ -193,8 +193,9 @@ class Recovery:
         if target == NULL_CHANNEL:
             source.discard(delivery)
             what = named(source, delivery, self._tenant_header)
-            text = "%s failed and was given up: %s."
-            return LogLine(logging.WARNING, text, (what, told(error)))
+            text = "%s failed and was given up: %s: %s."
+            said = type(error).__qualname__, told(error)
+            return LogLine(logging.WARNING, text, (what, *said))
         strategy = None
         if target == DEAD_LETTER_CHANNEL:
             strategy = FinalFailure.DEAD_LETTER

@@ -344,7 +344,7 @@ def test_what_fails_can_be_given_up(
     paper.ecotone.register(Careless)
     assert paper.send(Careless, Write("a")) is None
     assert paper.dead_letters() == []
-    assert "failed and was given up: the pencil is broken" in caplog.text
+    assert "failed and was given up: ValueError: the pencil is broken" in caplog.text
 
 
 def test_an_application_without_channels_is_told(sqlite_url: str) -> None:

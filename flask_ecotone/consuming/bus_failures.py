@@ -102,6 +102,8 @@ class BusFailures:
         """
         name = route.reception.name
         try:
+            if self._is_for_nobody(message):
+                return False
             origin, envelope = self._written(route, endpoint, message)
             delivery = Delivery(envelope, None, "", 0)
             if route.outgoing is not None and route.retry is None:
@@ -176,6 +178,13 @@ class BusFailures:
     def failure(self, error: Exception) -> Failure:
         """Return an error in writing."""
         return Failure(class_name(error), str(error), written(error), 1)
+
+    def _is_for_nobody(self, message: Message) -> bool:
+        """Whether it names a tenant that isn't there, and so no database keeps it."""
+        header = self._environment.tenant_header
+        if header is None or message.headers.get(header) is None:
+            return False
+        return self._environment.tenant_named(message.headers) is None
 
     def _written(
         self, route: ErrorRoute, endpoint: Endpoint, message: Message

@@ -29,6 +29,7 @@ from flask_ecotone import RetryTemplate
 from flask_ecotone.channels import CombinedChannel
 from flask_ecotone.errors import ConfigurationError
 from flask_ecotone.errors import NoHandlerError
+from flask_ecotone.errors import UnknownTenantError
 from flask_ecotone.testing import flow_testing
 
 from .book import Book
@@ -548,6 +549,21 @@ def test_what_fails_stays_with_its_tenant(urls: dict[str | None, str]) -> None:
     assert town.book("bind_b") == ["baptism Ann"]
     assert (town.book("bind_a"), letters.count(tenant="b")) == ([], 0)
     assert ("begin", "b", "") in town.seen
+
+
+@pytest.mark.parametrize("bus", [Parking, Letters])
+def test_a_tenant_that_is_not_there_keeps_nothing(
+    bus: type[CommandBus],
+    urls: dict[str | None, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The sender is told that, and nothing else."""
+    town = Town(urls, registered=[bus])
+    with town.app.app_context(), pytest.raises(UnknownTenantError) as caught:
+        town.ecotone.get(bus).send(Baptise("Ann"), {"tenant": "nowhere"})
+    assert "nowhere" in str(caught.value)
+    assert not hasattr(caught.value, "__notes__")
+    assert "error channel" not in caplog.text
 
 
 def test_the_command_line_tells_why_a_replay_fails(paper: Book) -> None:

@@ -11,6 +11,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from ..definitions import AsynchronousMark
 from ..errors import EcotoneError
 from .headers import taking_headers
 from .tenants import check_tenant
@@ -221,6 +222,15 @@ def check_command() -> None:
                 f"Warning: {endpoint.marked.where} has no endpoint_id. Messages in its"
                 f" channel are for {endpoint.id!r}, and are lost to it when it is"
                 " renamed or moved.",
+                err=True,
+                fg="yellow",
+            )
+        said = endpoint.marked.mark(AsynchronousMark)
+        if said is not None and system.channels is None:
+            click.secho(
+                f"Warning: {endpoint.marked.where} is asynchronous, and runs at once:"
+                " the application has no channels. Give it some, for example"
+                f" Ecotone(channels=[DatabaseChannel({said.channels[0]!r})]).",
                 err=True,
                 fg="yellow",
             )

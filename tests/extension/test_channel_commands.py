@@ -214,6 +214,22 @@ def test_check_warns_of_endpoint_ids_that_nobody_gave(sqlite_url: str) -> None:
     assert "4 endpoints, no errors." in result.output
 
 
+def test_check_warns_of_asynchronous_handlers_that_run_at_once() -> None:
+    """As they do in an application without channels; it is no failure."""
+    app = Flask("mall")
+    app.config["ECOTONE_CACHE_CONFIGURATION"] = False
+    ecotone = Ecotone(packages=[])
+    ecotone.register(place, at_once)
+    ecotone.init_app(app)
+    result = app.test_cli_runner().invoke(args=["ecotone", "check"])
+    assert result.exit_code == 0
+    (warning,) = [n for n in result.output.splitlines() if n.startswith("Warning")]
+    assert f"{__name__}.place ({__file__}:" in warning
+    assert "runs at once: the application has no channels" in warning
+    assert "channels=[DatabaseChannel('orders')]" in warning
+    assert "2 endpoints, no errors." in result.output
+
+
 def test_check_finds_a_channel_that_is_not_there(sqlite_url: str) -> None:
     """With the handler, and what was probably meant."""
 

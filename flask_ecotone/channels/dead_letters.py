@@ -18,8 +18,6 @@ from ..conversion import mismatch
 from ..decorators.asynchronous import milliseconds
 from ..errors import ConversionError
 from ..errors import MessagingError
-from ..message import FIRST_FAILED
-from ..message import REPLAYS
 from ..storage.apart import added
 from ..storage.apart import apart
 from ..storage.tables import dead_letters
@@ -40,9 +38,12 @@ from .protocols import Delivery
 from .protocols import Envelope
 from .protocols import Origin
 from .replaying import Buses
+from .replaying import failed_again
 from .replaying import FailedAgainError
 from .replaying import ids_of_buses
 from .replaying import note_failure
+from .replaying import replayed
+from .replaying import Rows
 from .routed import GatedSource
 
 _R = t.TypeVar("_R")
@@ -202,12 +203,12 @@ class DeadLetter:
         """
         listed = [ids] if isinstance(ids, int) else list(dict.fromkeys(ids))
 
-        def move(connection: sa.Connection) -> None:
+        def move(connection: sa.Connection, begun: Rows) -> None:
             rows = self._lock(connection, _d.id.in_(listed), len(listed))
             missing = set(listed) - {row.id for row in rows}
             if missing:
                 raise _missing(*sorted(missing))
-            self._send_back(connection, rows)
+            self._send_back(connection, rows, begun)
 
         with self._engine(tenant).connect() as connection:
             of_buses = ids_of_buses(connection, self.buses, _d.id.in_(listed))
@@ -217,7 +218,7 @@ class DeadLetter:
             except FailedAgainError as failed:
                 raise failed.error from None
         else:
-            self._change(tenant, move)
+            self._change(tenant, lambda one: move(one, []))
         return len(listed)
 
     def replay_all(
@@ -248,21 +249,21 @@ class DeadLetter:
             of_buses = ids_of_buses(connection, self.buses, chosen)
             chosen = sa.and_(chosen, _d.channel.not_in(of_buses.names))
 
-        def move(condition: t.Any, connection: sa.Connection) -> int:
-            rows = self._lock(connection, condition, _PAGE)
-            self._send_back(connection, rows)
+        def move(which: t.Any, one: sa.Connection, begun: Rows) -> int:
+            rows = self._lock(one, which, _PAGE)
+            self._send_back(one, rows, begun)
             return len(rows)
 
         count, moved = 0, _PAGE
         while moved == _PAGE:
-            moved = self._change(tenant, partial(move, chosen))
+            moved = self._change(tenant, lambda one: move(chosen, one, []))
             count += moved
         for id in of_buses.ids:
             try:
                 count += self._handle(tenant, partial(move, _d.id == id))
             except FailedAgainError as failed:
                 if on_failure is not None:
-                    on_failure(failed.id, failed.error)
+                    on_failure(failed.row.id, failed.error)
         return count
 
     def edit(
@@ -346,39 +347,48 @@ class DeadLetter:
         query = query.order_by(_d.last_failed_at, _d.id).limit(limit)
         return connection.execute(query.with_for_update()).all()
 
-    def _handle(self, tenant: str | None, work: t.Callable[[sa.Connection], _R]) -> _R:
-        """Replay on the session, where handlers can take part."""
-        buses = self.buses
+    def _handle(
+        self, tenant: str | None, work: t.Callable[[sa.Connection, Rows], _R]
+    ) -> _R:
+        """Replay on the session, where handlers can take part.
+
+        :param work: It adds to the rows those that are handled.
+        """
+        buses, begun = self.buses, Rows()
         assert buses is not None
         try:
             session = self._databases.session
-            return buses.in_unit(tenant, lambda: work(session().connection()))
-        except FailedAgainError as failed:
-            note = partial(
-                note_failure, id=failed.id, failure=buses.failure(failed.error)
-            )
-            self._change(tenant, note)
-            raise
+            return buses.in_unit(tenant, lambda: work(session().connection(), begun))
+        except Exception as error:
+            failed = failed_again(error, begun)
+            row = failed.row
+            failure = buses.failure(row.channel, replayed(row), failed.error)
+            self._change(tenant, partial(note_failure, id=row.id, failure=failure))
+            raise failed from failed.error
 
-    def _send_back(self, connection: sa.Connection, rows: Sequence[t.Any]) -> None:
+    def _send_back(
+        self, connection: sa.Connection, rows: Sequence[t.Any], begun: Rows
+    ) -> None:
+        if rows:
+            # First of all: when handlers are done, only the commit may be left.
+            ids = [row.id for row in rows]
+            connection.execute(sa.delete(dead_letters).where(_d.id.in_(ids)))
         for name, group in groupby(rows, key=lambda row: row.channel):
             if self.buses is not None and self.buses.has(name):
                 for row in group:
+                    begun.append(row)
                     try:
-                        self.buses.handle(name, _replayed(row))
+                        self.buses.handle(name, replayed(row))
                     except Exception as error:
-                        raise FailedAgainError(row.id, error) from error
+                        raise FailedAgainError(row, error) from error
                 continue
             channel = self._channel(name)
-            envelopes = [_replayed(row) for row in group]
+            envelopes = [replayed(row) for row in group]
             if isinstance(channel, OpenDatabaseChannel):
                 channel.insert(connection, envelopes)
             else:
                 # Before the commit: rather twice than not at all.
                 channel.send(envelopes)
-        if rows:
-            ids = [row.id for row in rows]
-            connection.execute(sa.delete(dead_letters).where(_d.id.in_(ids)))
 
     def _delete(self, tenant: str | None, *which: t.Any) -> int:
         deletion = sa.delete(dead_letters).where(*which)
@@ -400,17 +410,6 @@ class DeadLetter:
 
 def _unread(envelope: Envelope) -> None:
     """Take a message as it is: what could read it isn't there yet."""
-
-
-def _replayed(row: t.Any) -> Envelope:
-    headers = row.headers
-    try:
-        values = msgspec.json.decode(headers, type=dict[str, t.Any])
-        values.update({REPLAYS: row.replays + 1, FIRST_FAILED: row.first_failed_at})
-        headers = msgspec.json.encode(values).decode()
-    except msgspec.MsgspecError:
-        pass  # it goes back as it came
-    return Envelope(row.endpoint_id, row.message_id, bytes(row.body), headers)
 
 
 def _changed(headers: str, changes: Mapping[str, t.Any], id: int) -> str:

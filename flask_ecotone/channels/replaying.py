@@ -5,8 +5,12 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Callable
 
+import msgspec
 import sqlalchemy as sa
 
+from ..message import FIRST_FAILED
+from ..message import REPLAYS
+from ..storage.failures import is_outage
 from ..storage.tables import dead_letters
 from ..storage.tables import now_ms
 from .parking import Failure
@@ -14,6 +18,8 @@ from .parking import said_of
 from .protocols import Envelope
 
 _R = t.TypeVar("_R")
+#: Dead letters as they lie in the table.
+Rows = list[t.Any]
 _d = dead_letters.c
 
 
@@ -32,21 +38,39 @@ class Buses(t.Protocol):
         """Handle a message in the unit of work that is active."""
         ...
 
-    def failure(self, error: Exception) -> Failure:
-        """Return an error in writing."""
+    def failure(self, name: str, envelope: Envelope, error: Exception) -> Failure:
+        """Log that a message failed again, and return its error in writing."""
         ...
 
 
 class FailedAgainError(Exception):
     """A dead letter was handled again, and failed as well.
 
-    :param error: What its handler raised.
+    :param row: The dead letter.
+    :param error: What its handler raised, or the end of the unit of work.
     """
 
-    def __init__(self, id: int, error: Exception) -> None:
-        super().__init__(id)
-        self.id = id
+    def __init__(self, row: t.Any, error: Exception) -> None:
+        super().__init__(row.id)
+        self.row = row
         self.error = error
+
+
+def failed_again(error: Exception, begun: Rows) -> FailedAgainError:
+    """Return which dead letter failed with an error.
+
+    :param begun: What was handled in the unit of work that it ended.
+    :raises Exception: The error, if nobody can tell or the database is the reason.
+    """
+    failed = error
+    if not isinstance(failed, FailedAgainError):
+        # It is the end of the unit of work, if it came to that.
+        if len(begun) != 1:
+            raise error
+        failed = FailedAgainError(begun[0], error)
+    if is_outage(failed.error):
+        raise failed.error from None
+    return failed
 
 
 class OfBuses(t.NamedTuple):
@@ -73,6 +97,18 @@ def ids_of_buses(
     query = sa.select(_d.id).where(condition, _d.channel.in_(names))
     found = connection.scalars(query.order_by(_d.last_failed_at, _d.id))
     return OfBuses(names, list(found))
+
+
+def replayed(row: t.Any) -> Envelope:
+    """Return a dead letter as a message that was replayed once more."""
+    headers = row.headers
+    try:
+        values = msgspec.json.decode(headers, type=dict[str, t.Any])
+        values.update({REPLAYS: row.replays + 1, FIRST_FAILED: row.first_failed_at})
+        headers = msgspec.json.encode(values).decode()
+    except msgspec.MsgspecError:
+        pass  # it goes back as it came
+    return Envelope(row.endpoint_id, row.message_id, bytes(row.body), headers)
 
 
 def note_failure(connection: sa.Connection, id: int, failure: Failure) -> None:

@@ -163,20 +163,18 @@ class BusFailures:
         received = self._system.error_routes[name].reception.of(
             replace(endpoint, execute=None)
         )
-        try:
-            self._system.execute(received, message, _is_new)
-        except Exception as error:
-            origin = BusOrigin(name, Capability.NONE, None)
-            self._log.error(
-                "%s failed again: %s: %s.",
-                named(origin, delivery, self._environment.tenant_header),
-                type(error).__qualname__,
-                told(error),
-            )
-            raise
+        self._system.execute(received, message, _is_new)
 
-    def failure(self, error: Exception) -> Failure:
-        """Return an error in writing."""
+    def failure(self, name: str, envelope: Envelope, error: Exception) -> Failure:
+        """Log that a message failed again, and return its error in writing."""
+        origin = BusOrigin(name, Capability.NONE, None)
+        delivery = Delivery(envelope, None, "", 0)
+        self._log.error(
+            "%s failed again: %s: %s.",
+            named(origin, delivery, self._environment.tenant_header),
+            type(error).__qualname__,
+            told(error),
+        )
         return Failure(class_name(error), str(error), written(error), 1)
 
     def _is_for_nobody(self, message: Message) -> bool:

@@ -8,6 +8,7 @@ savepoint, so that its failure leaves the transaction of its host intact.
 
 from __future__ import annotations
 
+import re
 import threading
 import typing as t
 import weakref
@@ -33,6 +34,12 @@ _journaled: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
 
 #: Pools that give one connection to several sessions, as for a database in memory.
 SHARING = (sa.pool.StaticPool, sa.pool.SingletonThreadPool)
+
+
+#: How SQL begins that changes something.
+_WRITES: t.Final = re.compile(
+    r"\s*(WITH\b.*)?\b(INSERT|UPDATE|DELETE|REPLACE|MERGE|CALL)\b", re.I | re.S
+)
 
 
 class EcotoneSession(sa_orm.Session):
@@ -276,7 +283,7 @@ def _scope(
 def has_written(session: EcotoneSession) -> bool:
     """Whether a session holds changes that a rollback would lose.
 
-    What was written by plain text SQL isn't seen.
+    What was written past the session, on its connection, isn't seen.
     """
     pending = session.new or session.dirty or session.deleted
     return bool(pending) or session._has_written
@@ -287,8 +294,12 @@ def _note_flush(session: EcotoneSession, flush_context: t.Any) -> None:
 
 
 def _note_statement(session: EcotoneSession, statement: t.Any) -> None:
-    if getattr(statement, "is_dml", False):
+    if getattr(statement, "is_dml", False) or _is_text_that_writes(statement):
         session._has_written = True
+
+
+def _is_text_that_writes(statement: t.Any) -> bool:
+    return isinstance(statement, sa.TextClause) and bool(_WRITES.match(statement.text))
 
 
 def _forget_writes(session: EcotoneSession) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
@@ -140,7 +141,14 @@ class ErrorRoute:
             except Exception as error:
                 if transaction is not None and transaction.is_outage(error):
                     take = None
-                if take is None or not take(self, endpoint, message, error):
+                if take is None:
+                    raise
+                # A handler without a unit of work may have left something behind,
+                # which nobody is told not to commit.
+                apart = nullcontext() if transaction is None else transaction.attempt()
+                with apart:
+                    is_taken = take(self, endpoint, message, error)
+                if not is_taken:
                     raise
             return None
 

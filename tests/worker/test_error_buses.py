@@ -26,6 +26,7 @@ from flask_ecotone import Message
 from flask_ecotone import MethodInvocation
 from flask_ecotone import QueryBus
 from flask_ecotone import RetryTemplate
+from flask_ecotone import without_transaction
 from flask_ecotone.channels import CombinedChannel
 from flask_ecotone.errors import ConfigurationError
 from flask_ecotone.errors import NoHandlerError
@@ -409,6 +410,66 @@ def test_unsaved_changes_of_the_sender_are_not_lost_unnoticed(paper: Book) -> No
         paper.db.session.rollback()
         assert bus.send(Write("b")) is None
     assert dead_letter(paper).body == b'{"text":"b"}'
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO notes (text) VALUES ('draft')",
+        " with words AS (SELECT 'draft' AS word)\n insert INTO notes (text)"
+        " SELECT word FROM words",
+    ],
+)
+def test_changes_of_the_sender_may_be_written_as_text(
+    paper: Book, statement: str
+) -> None:
+    """They are changes as all others; what only reads is not."""
+    Author(paper).breaks()
+    paper.ecotone.register(Parking)
+    with paper.app.app_context():
+        bus, session = paper.ecotone.get(Parking), paper.db.session
+        session.execute(sa.text(statement))
+        with pytest.raises(ValueError, match="pencil"):
+            bus.send(Write("a"))
+        session.rollback()
+        session.execute(sa.text("WITH words AS (SELECT 1) SELECT * FROM words"))
+        session.execute(sa.text("SELECT 'INSERT'"))
+        assert bus.send(Write("b")) is None
+    assert dead_letter(paper).body == b'{"text":"b"}'
+
+
+def test_nothing_is_left_behind_by_a_handler_without_a_unit_of_work(
+    book: Book,
+) -> None:
+    """Its sender isn't told, and would commit what is done once more later."""
+    fails = [True]
+
+    @without_transaction
+    @command_handler(endpoint_id="write")
+    def write(command: Write) -> None:
+        book.write(command.text)
+        if command.text == "flushed":
+            book.db.session.flush()
+        if fails:
+            raise ValueError("blunt")
+        book.db.session.commit()
+
+    book.ecotone.register(Parking, Later, write)
+    with book.app.app_context():
+        for text in "pending", "flushed":
+            assert book.ecotone.get(Parking).send(Write(text)) is None
+            assert book.ecotone.get(Later).send(Write(f"{text} later")) is None
+        book.db.session.commit()
+    assert book.stored() == []
+    fails.clear()
+    assert replay(book) == 2
+    book.work("later")
+    assert sorted(book.stored()) == [
+        "flushed",
+        "flushed later",
+        "pending",
+        "pending later",
+    ]
 
 
 def test_nobody_handles_what_has_no_handler(paper: Book) -> None:

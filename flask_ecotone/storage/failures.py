@@ -15,6 +15,9 @@ import sqlalchemy.orm.exc as sa_orm_exc
 #: deadlocks.
 _TRANSIENT_STATES = frozenset({"40001", "40P01"})
 _TRANSIENT_NUMBERS = frozenset({1205, 1213, 1020})
+#: Where PostgreSQL finds that a prepared statement would return other types by now. It
+#: is given up with the transaction; the SQLSTATE says it of much else as well.
+_OUTDATED: t.Final = "RevalidateCachedQuery"
 
 #: Those of a server that is starting, stopping or full. To MariaDB a table is full when
 #: its disk is, and one in memory when it is as large as it may be.
@@ -37,7 +40,10 @@ def is_transient(error: BaseException) -> bool:
     if found is None:
         return False
     state, number, _ = _details(found)
-    return state in _TRANSIENT_STATES or number in _TRANSIENT_NUMBERS
+    if state in _TRANSIENT_STATES or number in _TRANSIENT_NUMBERS:
+        return True
+    diagnosis = getattr(found.orig, "diag", None)
+    return getattr(diagnosis, "source_function", None) == _OUTDATED
 
 
 def is_outage(error: BaseException) -> bool:

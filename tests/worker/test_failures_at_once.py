@@ -288,3 +288,23 @@ def test_tables_of_a_failure_may_be_made_again(postgres_url: str) -> None:
     outcome = works.work()
     assert (outcome.handled, outcome.failed) == (1, 2)
     assert found == [8]
+
+
+def test_tables_of_a_failure_may_be_made_again_with_other_types(
+    postgres_url: str,
+) -> None:
+    """Statements that were prepared for those that are gone are prepared anew."""
+    works = Works(postgres_url, "message")
+
+    def act(number: int) -> None:
+        execute = works.db.session.execute
+        kind = "INTEGER" if number < 4 else "TEXT"
+        execute(sa.text(f"CREATE TABLE passing (number {kind})"))
+        for _ in range(8):
+            execute(sa.text("SELECT number FROM passing")).all()
+        raise ValueError(f"no {number}")
+
+    works.act = act
+    works.send(*range(1, 7))  # whichever connection of the pool each of them gets
+    assert works.work().failed == 6
+    assert parked(works) == [f"no {number}" for number in range(1, 7)]

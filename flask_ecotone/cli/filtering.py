@@ -50,9 +50,12 @@ def check_channel(name: str | None, kept: Kept) -> None:
     """
     if name is None:
         return
-    messaging = current_app.extensions["ecotone"].messaging
+    state = current_app.extensions["ecotone"]
+    messaging = state.messaging
     channels = messaging.channels
     known = {channel.name for channel in messaging.members_of(*channels.names)}
+    # What failed on a bus that waits for its handlers came from that.
+    known.update(state.system.error_routes)
     if name in known or name in (found := _found(kept, name)):
         return
     parts: Sequence[str] = channels.hops_of(name)

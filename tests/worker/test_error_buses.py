@@ -649,6 +649,23 @@ def test_the_command_line_tells_why_a_replay_fails(paper: Book) -> None:
     assert paper.stored() == ["a"]
 
 
+def test_dead_letters_are_found_by_their_bus(paper: Book) -> None:
+    """Also while there are none, as a job that cleans up must not fail then."""
+    author = Author(paper)
+    paper.ecotone.register(Parking)
+    run = paper.app.test_cli_runner().invoke
+    name = f"{__name__}:Parking"
+    replay_all = ["ecotone", "deadletter", "replay-all", "--channel"]
+    found = run(args=[*replay_all, name])
+    assert (found.exit_code, found.output) == (0, "0 put back.\n")
+    author.breaks()
+    paper.send(Parking, Write("a"))
+    author.error = None
+    assert run(args=[*replay_all, name]).output == "1 put back.\n"
+    found = run(args=[*replay_all, f"{name}s"])
+    assert f"Did you mean {name!r}?" in found.output
+
+
 def test_flow_tests_get_the_error() -> None:
     """Nothing takes it over there."""
 

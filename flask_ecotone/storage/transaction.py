@@ -137,7 +137,10 @@ class SessionTransaction:
         registry = self._db.session.registry
         before = registry()
         # A handler without a unit of work may have left something behind.
-        EcotoneSession.roll_back(before)
+        try:
+            EcotoneSession.roll_back(before)
+        except sa.exc.SQLAlchemyError:
+            before.invalidate()  # the connection is lost, and what it began with it
         registry.set(self._db.session.session_factory())
         try:
             yield

@@ -472,6 +472,25 @@ def test_nothing_is_left_behind_by_a_handler_without_a_unit_of_work(
     ]
 
 
+def test_a_lost_connection_does_not_hide_what_happened(postgres_url: str) -> None:
+    """It is given up, and what failed is parked over another one."""
+    book = Book(postgres_url)
+
+    @without_transaction
+    @command_handler(endpoint_id="write")
+    def write(command: Write) -> None:
+        server = book.db.session.scalar(sa.text("SELECT pg_backend_pid()"))
+        with book.db.engine.connect() as other:
+            other.execute(sa.text(f"SELECT pg_terminate_backend({server}, 5000)"))
+        raise ValueError("blunt")
+
+    book.ecotone.register(Parking, write)
+    with book.app.app_context():
+        assert book.ecotone.get(Parking).send(Write("a")) is None
+        assert book.db.session.scalar(sa.text("SELECT 1")) == 1
+    assert dead_letter(book).error_message == "blunt"
+
+
 def test_nobody_handles_what_has_no_handler(paper: Book) -> None:
     """That is a mistake of the sender."""
     Author(paper)

@@ -49,6 +49,10 @@ class Returning:
                 len(waiting),
                 told(error),
             )
+        except BaseException:
+            # A signal broke it off: it is the last thing that the worker does.
+            self._owed.append((source, waiting, finished))
+            raise
         else:
             self._leases.drop(*waiting, *finished)
 

@@ -107,24 +107,29 @@ class Worker:
     def run(self) -> Outcome:
         """Work until a limit is reached or somebody asks to stop."""
         with self._leases:
-            has_worked = False
-            while not self._is_done():
-                if self._timing and not has_worked and not self._outages:
-                    self._wait_for(self._timing)
-                    if self._is_done():
-                        break
-                began = time.thread_time()
-                has_worked = self._round()
-                if has_worked or self._is_done():
-                    continue
-                # Of what can't be reached nobody knows whether it is empty.
-                if self.limits.finishes_when_empty and not self._has_to_wait():
-                    self.outcome.reason = "no messages"
-                    break
-                if self._timing is None or self._outages:
-                    self._idle(began)
-            self._returning.settle_all()
+            try:
+                self._work_on()
+            finally:
+                self._returning.settle_all()
         return self.outcome
+
+    def _work_on(self) -> None:
+        has_worked = False
+        while not self._is_done():
+            if self._timing and not has_worked and not self._outages:
+                self._wait_for(self._timing)
+                if self._is_done():
+                    break
+            began = time.thread_time()
+            has_worked = self._round()
+            if has_worked or self._is_done():
+                continue
+            # Of what can't be reached nobody knows whether it is empty.
+            if self.limits.finishes_when_empty and not self._has_to_wait():
+                self.outcome.reason = "no messages"
+                break
+            if self._timing is None or self._outages:
+                self._idle(began)
 
     def _round(self) -> bool:
         """Give each source a turn, and return whether one had something."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import sys
 import typing as t
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -141,7 +142,7 @@ def replay_all_command(
 
     The oldest failure comes first. What fails again meanwhile isn't put back once more.
     What failed on a bus that waits for its handlers is handled here and now: if that
-    fails again it stays, and the others go on.
+    fails again it stays, the others go on, and the exit code is 1.
 
     \b
         flask ecotone deadletter replay-all --endpoint send_invoice --dry-run
@@ -152,22 +153,24 @@ def replay_all_command(
         return
     if as_json:
         raise click.UsageError("--json is for --dry-run.")
-    left = limit
+    left, failed = limit, list[int]()
+
+    def note(id: int, error: Exception) -> None:
+        failed.append(id)
 
     def replay(letters: DeadLetter, tenant: str | None) -> None:
         nonlocal left
-        failed: set[int] = set()
+        before = len(failed)
         count = letters.replay_all(
-            limit=left,
-            on_failure=lambda id, error: failed.add(id),
-            tenant=tenant,
-            **filters,
+            limit=left, on_failure=note, tenant=tenant, **filters
         )
         left = None if left is None else left - count
-        again = f", {len(failed)} failed again" if failed else ""
+        again = f", {len(failed) - before} failed again" if failed[before:] else ""
         click.echo(f"{_prefix(tenant)}{count} put back{again}.")
 
     _each(tenants, all_tenants, filters, replay, "replayed")
+    if failed:
+        sys.exit(1)
 
 
 def _show_replay(
@@ -178,8 +181,7 @@ def _show_replay(
     filters: dict[str, t.Any],
 ) -> None:
     found: _Found = []
-    said: list[str] = []
-    left = limit
+    said, left = list[str](), limit
 
     def read(letters: DeadLetter, tenant: str | None) -> None:
         nonlocal left

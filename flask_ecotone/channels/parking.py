@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite
 
@@ -34,7 +35,6 @@ _LATEST: t.Final = (
     "body",
 )
 _NOW = sa.select(now_ms())
-_FAILED = sa.insert(dead_letters)
 
 
 def _upsert(failed: t.Any) -> t.Any:
@@ -43,19 +43,18 @@ def _upsert(failed: t.Any) -> t.Any:
     return failed.on_conflict_do_update(index_elements=[_d.digest], set_=again)
 
 
+def _upsert_of_mariadb() -> t.Any:
+    failed = mysql.insert(dead_letters)
+    again: dict[str, t.Any] = {name: failed.inserted[name] for name in _LATEST}
+    again["attempts"] = _d.attempts + failed.inserted.attempts
+    return failed.on_duplicate_key_update(again)
+
+
 _UPSERTS: t.Final[dict[str, t.Any]] = {
     "postgresql": _upsert(postgresql.insert(dead_letters)),
     "sqlite": _upsert(sqlite.insert(dead_letters)),
+    **dict.fromkeys(("mysql", "mariadb"), _upsert_of_mariadb()),
 }
-#: For databases that can't do both with one statement.
-_KNOWN = sa.select(_d.digest).where(
-    _d.digest.in_(sa.bindparam("digests", expanding=True))
-)
-_FAILED_AGAIN = (
-    sa.update(dead_letters)
-    .where(_d.digest == sa.bindparam("known"))
-    .values(attempts=_d.attempts + sa.bindparam("more", type_=sa.Integer))
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +89,7 @@ def store(connection: sa.Connection, letters: Sequence[Letter]) -> None:
     """Keep messages that failed for good, or note that they did so once more."""
     now = t.cast(int, connection.scalar(_NOW))
     rows = [_row(each, now) for each in letters]
-    upsert = _UPSERTS.get(connection.dialect.name)
-    if upsert is not None:
-        connection.execute(upsert, rows)
-        return
-    digests = [row["digest"] for row in rows]
-    known = set(connection.scalars(_KNOWN, {"digests": digests}))
-    again = [row for row in rows if row["digest"] in known]
-    first = [row for row in rows if row["digest"] not in known]
-    if again:
-        connection.execute(_FAILED_AGAIN, [_changes(row) for row in again])
-    if first:
-        connection.execute(_FAILED, first)
+    connection.execute(_UPSERTS[connection.dialect.name], rows)
 
 
 def _row(letter: Letter, now: int) -> dict[str, t.Any]:
@@ -121,11 +109,6 @@ def _row(letter: Letter, now: int) -> dict[str, t.Any]:
         "headers": envelope.headers,
         "body": envelope.body,
     }
-
-
-def _changes(row: dict[str, t.Any]) -> dict[str, t.Any]:
-    latest = {name: row[name] for name in _LATEST}
-    return {**latest, "known": row["digest"], "more": row["attempts"]}
 
 
 def said_of(failure: Failure) -> dict[str, str]:

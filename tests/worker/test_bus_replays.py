@@ -169,3 +169,28 @@ def test_an_error_of_the_commit_is_noted(
     assert "IntegrityError" in left.error_class
     (said,) = [each for each in caplog.messages if "failed again" in each]
     assert f"(channel {__name__}:Parking) failed again: IntegrityError" in said
+
+
+def test_a_message_may_fail_in_several_places_at_once(shelf: Shelf) -> None:
+    """It becomes one dead letter, and no sender is told."""
+    book, count = shelf.book, 6
+    together, replies = threading.Barrier(count), list[object]()
+    same = {"id": "same"}
+
+    def send() -> None:
+        with book.app.app_context():
+            bus = book.ecotone.get(Parking)
+            together.wait()
+            try:
+                replies.append(bus.send_with_routing("write", "a", metadata=same))
+            except ValueError as error:
+                replies.append(error)
+
+    senders = [threading.Thread(target=send) for _ in range(count)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    assert replies == [None] * count
+    (found,) = book.dead_letters()
+    assert found.attempts == count

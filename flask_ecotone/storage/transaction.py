@@ -123,13 +123,16 @@ class SessionTransaction:
 
         It can't inside a unit of work, which is lost with the failure, nor where
         several share a transaction, which may be. Nor can it while the caller has
-        changes of its own that the rollback would take along.
+        changes of its own that the rollback would take along, or a block that it ends.
         """
         if self.is_active or batch_of(self._db) is not None:
             return False
         self._check_context()
         # What there is no session for has not been written.
-        return not self._db.session.registry.has() or not has_written(self._session())
+        if not self._db.session.registry.has():
+            return True
+        session = self._session()
+        return not session.is_in_block and not has_written(session)
 
     @contextmanager
     def attempt(self) -> Iterator[None]:

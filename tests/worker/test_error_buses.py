@@ -30,6 +30,7 @@ from flask_ecotone import without_transaction
 from flask_ecotone.channels import CombinedChannel
 from flask_ecotone.errors import ConfigurationError
 from flask_ecotone.errors import NoHandlerError
+from flask_ecotone.errors import UnitOfWorkError
 from flask_ecotone.errors import UnknownTenantError
 from flask_ecotone.testing import flow_testing
 
@@ -489,6 +490,19 @@ def test_a_lost_connection_does_not_hide_what_happened(postgres_url: str) -> Non
         assert book.ecotone.get(Parking).send(Write("a")) is None
         assert book.db.session.scalar(sa.text("SELECT 1")) == 1
     assert dead_letter(book).error_message == "blunt"
+
+
+def test_a_block_of_the_sender_is_told_of(paper: Book) -> None:
+    """A command bus can't commit there, which is a mistake of the sender."""
+    author = Author(paper)
+    paper.ecotone.register(Parking)
+    with paper.app.app_context():
+        bus = paper.ecotone.get(Parking)
+        with pytest.raises(UnitOfWorkError, match="was sent inside"):
+            with paper.db.session.begin():
+                bus.send(Write("a"))
+    assert author.seen == []
+    assert paper.dead_letters() == []
 
 
 def test_nobody_handles_what_has_no_handler(paper: Book) -> None:

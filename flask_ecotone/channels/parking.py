@@ -6,10 +6,11 @@ import hashlib
 import typing as t
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite
 
@@ -37,24 +38,23 @@ _LATEST: t.Final = (
 _NOW = sa.select(now_ms())
 
 
-def _upsert(failed: t.Any) -> t.Any:
-    again = {name: failed.excluded[name] for name in _LATEST}
-    again["attempts"] = _d.attempts + failed.excluded.attempts
-    return failed.on_conflict_do_update(index_elements=[_d.digest], set_=again)
+@cache
+def _upsert(dialect: str) -> t.Any:
+    """Return the statement by which a database keeps dead letters."""
+    if dialect in ("mysql", "mariadb"):
+        # Applications with another database don't have it in their memory.
+        failed = import_module("sqlalchemy.dialects.mysql").insert(dead_letters)
+        return failed.on_duplicate_key_update(_again(failed.inserted))
+    insert = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}[dialect]
+    kept: t.Any = insert(dead_letters)
+    return kept.on_conflict_do_update(
+        index_elements=[_d.digest], set_=_again(kept.excluded)
+    )
 
 
-def _upsert_of_mariadb() -> t.Any:
-    failed = mysql.insert(dead_letters)
-    again: dict[str, t.Any] = {name: failed.inserted[name] for name in _LATEST}
-    again["attempts"] = _d.attempts + failed.inserted.attempts
-    return failed.on_duplicate_key_update(again)
-
-
-_UPSERTS: t.Final[dict[str, t.Any]] = {
-    "postgresql": _upsert(postgresql.insert(dead_letters)),
-    "sqlite": _upsert(sqlite.insert(dead_letters)),
-    **dict.fromkeys(("mysql", "mariadb"), _upsert_of_mariadb()),
-}
+def _again(failed: t.Any) -> dict[str, t.Any]:
+    latest: dict[str, t.Any] = {name: failed[name] for name in _LATEST}
+    return {**latest, "attempts": _d.attempts + failed.attempts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def store(connection: sa.Connection, letters: Sequence[Letter]) -> None:
     """Keep messages that failed for good, or note that they did so once more."""
     now = t.cast(int, connection.scalar(_NOW))
     rows = [_row(each, now) for each in letters]
-    connection.execute(_UPSERTS[connection.dialect.name], rows)
+    connection.execute(_upsert(connection.dialect.name), rows)
 
 
 def _row(letter: Letter, now: int) -> dict[str, t.Any]:

@@ -182,7 +182,7 @@ class ChannelContract(ChannelHooks):
     def test_message_is_due_at_a_time(self, queue: ChannelWorker) -> None:
         """A message with a due time is handed out then; at once if that is past."""
         needs(queue.channel.capabilities, Capability.DELAY)
-        moment = int((self.now() + self.delay) * 1000)
+        moment = int((self.now() + 4 * self.delay) * 1000)  # after a claim that is slow
         queue.send(envelope(1, due_at=moment), envelope(2, due_at=moment - 3_600_000))
         assert ids(queue.take(1)) == ["message-000002"]
         assert queue.claim(10) == []

@@ -44,7 +44,8 @@ def supervise(mailroom: Mailroom, *arguments: str, **options: t.Any) -> Supervis
 
 def dump(mailroom: Mailroom, supervisor: Supervisor) -> list[int]:
     """Have the supervisor say which workers run."""
-    told = re.compile(r"^Workers that run: (.+)\.$", re.MULTILINE)
+    # It may stand behind a part of what a worker writes at the same time.
+    told = re.compile(r"Workers that run: ([^.]+)\.$", re.MULTILINE)
     before = len(told.findall(mailroom.said_by(supervisor)))
     supervisor.send_signal(signal.SIGUSR1)
     until(lambda: len(told.findall(mailroom.said_by(supervisor))) > before)

@@ -26,7 +26,6 @@ from .channels.protocols import Outbox
 from .channels.protocols import Source
 from .channels.references import database_channels
 from .channels.references import error_channels
-from .channels.routed import find_inside
 from .channels.routed import members_of
 from .consuming import ErrorHandler
 from .consuming import Limits
@@ -286,11 +285,11 @@ class Messaging:
 
         :raises ConfigurationError: It isn't there.
         """
-        if name not in self.channels.names:
-            opened = map(self.channels.get, self.channels.names)
-            found = find_inside(opened, name)
-            if found is not None:
-                return found
+        names = self.channels.names
+        if name not in names:
+            for member in self.members_of(*names):
+                if member.name == name:
+                    return member
         return self.channels.get(name)
 
     def sources(

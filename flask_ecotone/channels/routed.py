@@ -6,7 +6,6 @@ import itertools
 import logging
 import typing as t
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -129,19 +128,6 @@ def members_of(channel: Channel, is_received: bool) -> Iterator[Channel]:
     sending = () if is_received else channel.sending
     for name in dict.fromkeys([*sending, *channel.receiving]):
         yield from members_of(channel.find(name), is_received)
-
-
-def find_inside(channels: Iterable[Channel], name: str) -> Channel | None:
-    """Return a channel that belongs to one of some dynamic channels."""
-    for each in channels:
-        if isinstance(each, RoutedChannel):
-            names = {*each.sending, *each.receiving}
-            if name in names:
-                return each.find(name)
-            found = find_inside([each.find(inner) for inner in names], name)
-            if found is not None:
-                return found
-    return None
 
 
 @dataclass(frozen=True, slots=True)

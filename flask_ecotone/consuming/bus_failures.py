@@ -7,9 +7,9 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+from functools import partial
 from logging import Logger
 
-from ..channels.abilities import lacking
 from ..channels.parking import Failure
 from ..channels.protocols import Capability
 from ..channels.protocols import DEAD_LETTER_CHANNEL
@@ -26,6 +26,7 @@ from ..storage.failures import values_hidden
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
 from ..system.outgoing import ErrorRoute
+from ..system.reception import is_new
 from .environment import Environment
 from .failures import Recovery
 from .final_failures import class_name
@@ -110,7 +111,7 @@ class BusFailures:
                 origin.requeue(delivery, envelope)
                 self._log.warning(
                     "%s failed on the bus %s and goes on over the channel: %s: %s.",
-                    named(origin, delivery, self._environment.tenant_header),
+                    named(origin, envelope, self._environment.tenant_header),
                     name,
                     type(error).__qualname__,
                     told(error),
@@ -139,16 +140,9 @@ class BusFailures:
 
     def in_unit(self, tenant: str | None, call: Callable[[], _R]) -> _R:
         """Call something in a unit of work, and a session, of its own."""
-        transaction = self._environment.transaction
-        replies: list[_R] = []
-
-        def run() -> None:
-            assert transaction is not None
-            replies.append(transaction.run(None, call))
-
-        with self._environment.context():
-            in_tenant(self._system, tenant, run)
-        return replies[0]
+        environment = self._environment
+        with environment.context():
+            return in_tenant(self._system, tenant, lambda: environment.in_unit(call))
 
     def handle(self, name: str, envelope: Envelope) -> None:
         """Handle a message again that failed on a bus.
@@ -156,22 +150,20 @@ class BusFailures:
         :raises UnknownEndpointError: Its handler is gone.
         :raises ConversionError: It can't be read.
         """
-        delivery = Delivery(envelope, None, "", 0)
         endpoint = self._system.endpoint(envelope.endpoint_id)
-        message = self._system.writing.read(delivery, name, endpoint.types)
+        message = self._system.writing.read(envelope, name, endpoint.types)
         # An asynchronous one is sent over its own channel, as the bus does.
         received = self._system.error_routes[name].reception.of(
             replace(endpoint, execute=None)
         )
-        self._system.execute(received, message, _is_new)
+        self._system.execute(received, message, is_new)
 
     def failure(self, name: str, envelope: Envelope, error: Exception) -> Failure:
         """Log that a message failed again, and return its error in writing."""
         origin = BusOrigin(name, Capability.NONE, None)
-        delivery = Delivery(envelope, None, "", 0)
         self._log.error(
             "%s failed again: %s: %s.",
-            named(origin, delivery, self._environment.tenant_header),
+            named(origin, envelope, self._environment.tenant_header),
             type(error).__qualname__,
             told(error),
         )
@@ -197,29 +189,17 @@ class BusFailures:
         channel, envelope = post
 
         def send(postponed: Envelope) -> None:
-            put = outgoing.channels.outbox.put
-            self._send(message, lambda: put([(channel, postponed)]))
+            put = partial(outgoing.channels.outbox.put, [(channel, postponed)])
+            self._system.resume(message, lambda: self._environment.in_unit(put))
 
         return BusOrigin(channel.name, channel.capabilities, send), envelope
-
-    def _send(self, message: Message, put: Callable[[], None]) -> None:
-        transaction = self._environment.transaction
-
-        def run() -> None:
-            if transaction is None:
-                put()
-            else:
-                transaction.run(None, put)
-
-        self._system.resume(message, run)
 
     def _check(self, route: ErrorRoute, keeps_dead_letters: bool) -> None:
         where, name, retry = route.reception.where, route.channel, route.retry
         outgoing, channels = route.outgoing, self._system.channels
         if outgoing is not None:
             if retry is not None and retry.retry.initial > 0:
-                hops = map(outgoing.channels.get, outgoing.slip)
-                lacks = lacking([outgoing.channel, *hops])
+                lacks = outgoing.lacks
                 if Capability.DELAY in lacks:
                     raise ConfigurationError(
                         f"{where} has @delayed_retry, and its channel"
@@ -251,7 +231,3 @@ class BusFailures:
                 f"{where} sends what failed to the dead letters, and nothing keeps"
                 " them here: that takes a DatabaseChannel. Give Ecotone one."
             )
-
-
-def _is_new() -> bool:
-    return True

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from ..storage.protocols import Transaction
 
+_R = t.TypeVar("_R")
+
 
 class OutageError(Exception):
     """The database is gone. The message is to be given back as it is."""
@@ -43,3 +45,9 @@ class Environment:
     is_at_home: Callable[[Mapping[str, t.Any], str | None], bool] = always
     tenant_named: Callable[[Mapping[str, t.Any]], str | None] = no_tenant
     tenant_header: str | None = None
+
+    def in_unit(self, call: Callable[[], _R]) -> _R:
+        """Call something in a unit of work, or just call it without a database."""
+        if self.transaction is None:
+            return call()
+        return t.cast(_R, self.transaction.run(None, call))

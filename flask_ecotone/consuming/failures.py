@@ -34,6 +34,7 @@ from ..storage.failures import told
 from ..storage.failures import values_hidden
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
+from ..system.reception import is_new
 from .final_failures import class_name
 from .final_failures import expires_within
 from .final_failures import FinalFailures
@@ -178,7 +179,11 @@ class Recovery:
             return LogLine(
                 logging.WARNING,
                 "%s failed and is tried again in %.1f s (%s).",
-                (named(source, delivery, self._tenant_header), delay / 1000, said),
+                (
+                    named(source, delivery.envelope, self._tenant_header),
+                    delay / 1000,
+                    said,
+                ),
             )
         return self._give_up(handler.dead_letter, source, delivery, error, headers)
 
@@ -192,7 +197,7 @@ class Recovery:
     ) -> LogLine | None:
         if target == NULL_CHANNEL:
             source.discard(delivery)
-            what = named(source, delivery, self._tenant_header)
+            what = named(source, delivery.envelope, self._tenant_header)
             text = "%s failed and was given up: %s: %s."
             said = type(error).__qualname__, told(error)
             return LogLine(logging.WARNING, text, (what, *said))
@@ -203,7 +208,7 @@ class Recovery:
             target, source, delivery, error, headers
         ):
             return None
-        what = named(source, delivery, self._tenant_header)
+        what = named(source, delivery.envelope, self._tenant_header)
         return self._final.end(source, delivery, error, headers, what, strategy)
 
     def _notify(
@@ -233,7 +238,7 @@ class Recovery:
         is_joined = endpoint.is_transactional and (
             Capability.TRANSACTIONAL in source.capabilities
         )
-        settle = _settling(source, delivery) if is_joined else _nothing
+        settle = _settling(source, delivery) if is_joined else is_new
         kept = without_retries(headers)
         kept = {k: v for k, v in kept.items() if k not in (TYPE_ID, CONTENT_TYPE)}
         try:
@@ -246,7 +251,7 @@ class Recovery:
             with values_hidden(failure):
                 self._log.exception(
                     "%s failed, and the error channel %r failed as well.",
-                    named(source, delivery, self._tenant_header),
+                    named(source, delivery.envelope, self._tenant_header),
                     target,
                 )
             return False
@@ -319,7 +324,3 @@ def _settling(source: Origin, delivery: Delivery) -> Callable[[], bool]:
         return True
 
     return settle
-
-
-def _nothing() -> bool:
-    return True

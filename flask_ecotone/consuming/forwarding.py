@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing as t
 from collections.abc import Callable
 from collections.abc import Sequence
 from logging import Logger
@@ -15,10 +16,11 @@ from ..errors import ConfigurationError
 from ..errors import LeaseLostError
 from ..handling.writing import read_headers
 from ..message import ROUTING_SLIP
-from ..storage.protocols import Transaction
 from ..system import MessagingSystem
 from .environment import Environment
 from .final_failures import without_retries
+
+_R = t.TypeVar("_R")
 
 
 class Forwarding:
@@ -76,7 +78,7 @@ class Forwarding:
                 staged.append((channel, envelope))
             else:
                 others.setdefault(name, []).append(envelope)
-        transaction = self._environment.transaction
+        environment = self._environment
         is_joined = Capability.TRANSACTIONAL in source.capabilities
 
         def send() -> None:
@@ -88,8 +90,8 @@ class Forwarding:
                 channels.get(name).send(envelopes)
 
         try:
-            with self._environment.context():
-                in_tenant(self._system, home, lambda: _run(transaction, send))
+            with environment.context():
+                in_tenant(self._system, home, lambda: environment.in_unit(send))
                 if not is_joined:
                     source.acknowledge(sent)
             return len(sent)
@@ -114,17 +116,9 @@ class Forwarding:
 
 
 def in_tenant(
-    system: MessagingSystem, tenant: str | None, call: Callable[[], None]
-) -> None:
+    system: MessagingSystem, tenant: str | None, call: Callable[[], _R]
+) -> _R:
     """Call something with a tenant active, if there is one."""
     if tenant is None:
-        call()
-    else:
-        system.for_tenant(tenant, call)
-
-
-def _run(transaction: Transaction | None, call: Callable[[], None]) -> None:
-    if transaction is None:
-        call()
-    else:
-        transaction.run(None, call)
+        return call()
+    return t.cast(_R, system.for_tenant(tenant, call))

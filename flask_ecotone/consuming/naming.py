@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from ..channels.parking import headers_of
-from ..channels.protocols import Delivery
+from ..channels.protocols import Envelope
 from ..channels.protocols import Origin
 from ..tenancy.tenants import shown
 
 
-def named(source: Origin, delivery: Delivery, tenant_header: str | None) -> str:
+def named(source: Origin, envelope: Envelope, tenant_header: str | None) -> str:
     """Return a message by its id, endpoint, channel and tenant, to begin a line with.
 
     :param tenant_header: The header that names the tenant; ``None`` without tenants.
     """
-    envelope = delivery.envelope
     where = f"channel {source.channel}"
     if tenant_header is not None:
         # Several may share a database, and so the source.

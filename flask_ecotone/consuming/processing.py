@@ -24,6 +24,7 @@ from ..storage.failures import told
 from ..storage.failures import values_hidden
 from ..system import MessagingSystem
 from ..system.endpoint import Endpoint
+from ..system.reception import is_new
 from .claimed import Claimed
 from .claimed import Failed
 from .claimed import Together
@@ -180,7 +181,7 @@ class Processor:
                 if isinstance(read, Failed):
                     return read
                 endpoint, message = read
-                self._system.execute(endpoint, message, _is_new)
+                self._system.execute(endpoint, message, is_new)
         except _FAILURES as error:
             if self.is_outage(error):
                 self._disconnections.note(delivery, error)
@@ -204,7 +205,9 @@ class Processor:
         try:
             endpoint = self._endpoint(source, delivery)
             types = endpoint.types
-            message = self._system.writing.read(delivery, source.channel, types)
+            message = self._system.writing.read(
+                delivery.envelope, source.channel, types
+            )
         except UnknownEndpointError as error:
             # Perhaps a newer release knows it, which is about to come.
             return Failed(delivery, None, error)
@@ -289,7 +292,7 @@ class Processor:
                 self._system.execute(endpoint, message, settle)
             else:
                 if delivery.position not in claimed.handled:
-                    settle = _is_new
+                    settle = is_new
                     if self._is_transactional(endpoint):
                         settle = self._settling(source, delivery, source.note)
                     self._system.execute(endpoint, message, settle)
@@ -308,13 +311,13 @@ class Processor:
         self, source: Source, delivery: Delivery, note: Callable[[Delivery], bool]
     ) -> Callable[[], bool]:
         def settle() -> bool:
-            is_new = note(delivery)
-            if not is_new:
+            is_first = note(delivery)
+            if not is_first:
                 self._log.info(
                     "%s was handled already and is skipped.",
-                    named(source, delivery, self._environment.tenant_header),
+                    named(source, delivery.envelope, self._environment.tenant_header),
                 )
-            return is_new
+            return is_first
 
         return settle
 
@@ -348,11 +351,10 @@ class Processor:
 
         :raises ConversionError: It couldn't.
         """
-        delivery = Delivery(envelope, None, "", 0)
-        endpoint = self.endpoint_of(delivery)
+        endpoint = self.endpoint_of(Delivery(envelope, None, "", 0))
         # Without its handler, it may still be what it says.
         types = () if endpoint is None else endpoint.types
-        self._system.writing.read(delivery, "", types)
+        self._system.writing.read(envelope, "", types)
 
     def endpoint_of(self, delivery: Delivery) -> Endpoint | None:
         """Return whom a delivery is for, if there is such an endpoint."""
@@ -396,7 +398,11 @@ class Processor:
                 self._log.exception(
                     "%s failed, and what becomes of it is not known yet; it comes back"
                     " when its lease is over.",
-                    named(source, failed.delivery, self._environment.tenant_header),
+                    named(
+                        source,
+                        failed.delivery.envelope,
+                        self._environment.tenant_header,
+                    ),
                 )
 
     def _recover(self, source: Source, failed: Failed) -> LogLine | None:
@@ -411,7 +417,3 @@ class Processor:
     def _tell(self, line: LogLine | None) -> None:
         if line is not None:
             line.write(self._log)
-
-
-def _is_new() -> bool:
-    return True

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..channels.protocols import Delivery
 from ..channels.protocols import Envelope
 from ..conversion import BYTES
 from ..conversion import Conversion
@@ -141,7 +140,7 @@ class Writing:
             raise
 
     def read(
-        self, delivery: Delivery, channel: str, accepted: tuple[type, ...]
+        self, envelope: Envelope, channel: str, accepted: tuple[type, ...]
     ) -> Message:
         """Return a message as it was sent.
 
@@ -149,7 +148,6 @@ class Writing:
         :param accepted: The classes that its endpoint handles.
         :raises ConversionError: It can't be read.
         """
-        envelope = delivery.envelope
         values = read_headers(envelope)
         values.pop(ROUTING_SLIP, None)
         name = values.pop(TYPE_ID, None)

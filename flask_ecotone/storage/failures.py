@@ -87,11 +87,12 @@ def told(error: BaseException) -> str:
 @contextmanager
 def values_hidden(error: BaseException) -> Iterator[None]:
     """Let an error, and those that led to it, not tell the values of statements."""
-    found = [each for each in _led_to(error) if _tells_values(each)]
+    errors = list(_led_to(error))
+    found = [each for each in errors if _tells_values(each)]
     # Its text repeats that of the error that came before.
     repeating = [
         (each, each.args)
-        for each in _led_to(error)
+        for each in errors
         if isinstance(each, sa_exc.PendingRollbackError)
     ]
     for each in found:

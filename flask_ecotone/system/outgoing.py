@@ -10,6 +10,7 @@ from dataclasses import field
 from dataclasses import replace
 
 from ..channels.abilities import lacking
+from ..channels.protocols import Capability
 from ..channels.protocols import Channel
 from ..definitions import DelayedRetryMark
 from ..definitions import ErrorChannelMark
@@ -82,6 +83,11 @@ class AsynchronousBus:
     priority: int
     _entrances: dict[str, Entrance] = field(default_factory=dict, repr=False)
 
+    @property
+    def lacks(self) -> dict[Capability, str]:
+        """What its channels can't do, each with the channel that can't."""
+        return lacking([self.channel, *map(self.channels.get, self.slip)])
+
     def entrance(self, endpoint: Endpoint) -> Entrance:
         """Return what sends a message to an endpoint."""
         found = self._entrances.get(endpoint.id)
@@ -99,7 +105,7 @@ class AsynchronousBus:
             self.writing,
             self.channels.outbox,
             self.priority or (own.priority if own else 0),
-            lacking([self.channel, *map(self.channels.get, self.slip)]),
+            self.lacks,
             {BUS: self.name},
             endpoint.check,
         )

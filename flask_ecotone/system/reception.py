@@ -14,6 +14,11 @@ from .surroundings import retrying
 from .surroundings import Surroundings
 
 
+def is_new() -> bool:
+    """Say of a message that nothing keeps that it is handled for the first time."""
+    return True
+
+
 def received(
     endpoint: Endpoint,
     message: Message,

@@ -163,13 +163,12 @@ class FlowChannels:
         if not claimed:
             return None
         queue.acknowledge(claimed)
-        return self._read(claimed[0], name)
+        return self._read(claimed[0].envelope, name)
 
     def take_sent(self, name: str) -> list[Message]:
         """Return what was sent to a channel since the last time, and forget it."""
         return [
-            self._read(Delivery(envelope, None, "", 0), name)
-            for envelope in self._queue(name).take_sent()
+            self._read(envelope, name) for envelope in self._queue(name).take_sent()
         ]
 
     def forget_sent(self) -> None:
@@ -177,10 +176,9 @@ class FlowChannels:
         for queue in self._queues.values():
             queue.take_sent()
 
-    def _read(self, delivery: Delivery, name: str) -> Message:
-        envelope = delivery.envelope
+    def _read(self, envelope: Envelope, name: str) -> Message:
         endpoint = self._system.endpoint(envelope.endpoint_id)
-        message = self._system.writing.read(delivery, name, endpoint.types)
+        message = self._system.writing.read(envelope, name, endpoint.types)
         # They travel beside the headers; a test looks for them there.
         delay: t.Any = envelope.delay or None
         if envelope.due_at is not None:
